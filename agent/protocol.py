@@ -1,0 +1,207 @@
+"""The messages between host and agent: one JSON object a line, each with its kind under ``is``.
+
+The host asks (Measure, Optimise, Run, Quit), the agent answers. It greets with Hello before anything is asked. To Measure it
+answers one Opening per model before it touches it, then one Measured or Failure per model, then Done; to Optimise
+and Run one Done or Failure. A line that is no message is answered by a Failure without id.
+
+Host and agent must be of the same VERSION; there is no negotiation. Python 3.9, standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Dict, List, Optional, Tuple, Type, Union
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How long to measure: bursts of calls, spread over the whole batch in random order.
+
+    A sample is the time of ``loops`` calls, calibrated to last at least ``sample_ns``; a burst is as many samples
+    as fit ``burst_ns``, between ``burst_min`` and ``burst_max``. A model is done when it has ``rounds`` bursts and
+    its two quickest bursts (by their 25th percentile) agree within ``tolerance``, or at ``max_rounds``.
+    """
+
+    sample_ns: int = 20_000
+    burst_ns: int = 300_000
+    burst_min: int = 3
+    burst_max: int = 12
+    rounds: int = 3
+    max_rounds: int = 24
+    tolerance: float = 0.02
+    warmup_runs: int = 1
+    gate_budget_ns: int = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model file to measure, under the id that its answer will carry."""
+
+    id: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Measure every model of a batch, interleaved.
+
+    Attributes:
+        null_path: a model that does next to nothing; its time is the overhead of a call.
+        sentinel_path: a network that is timed all along, so that drift of the machine shows; None for none.
+    """
+
+    engine: str
+    options: Dict[str, Any]
+    models: List[Model]
+    null_path: str
+    sentinel_path: Optional[str] = None
+    sampling: Sampling = field(default_factory=Sampling)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Optimise:
+    """Let the engine optimise a model and write what it will run to ``into_path``."""
+
+    engine: str
+    options: Dict[str, Any]
+    path: str
+    into_path: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a model once: inputs and outputs are .npz files with arrays named 0, 1 ... in the model's order."""
+
+    engine: str
+    options: Dict[str, Any]
+    path: str
+    inputs_path: str
+    outputs_path: str
+
+
+@dataclass(frozen=True)
+class Quit:
+    """End the agent; the end of its standard input does the same."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What the agent is and what can be measured where it runs.
+
+    Attributes:
+        machine: facts that do not change: cpu model, ISA, cores, kernel, memory ...
+        engines: name -> {"version": ...} or {"unavailable": reason}.
+        meters: name -> {"available": ...} or {"unavailable": reason}.
+    """
+
+    version: int
+    python: str
+    pid: int
+    machine: Dict[str, Any]
+    engines: Dict[str, Dict[str, str]]
+    meters: Dict[str, Dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The agent is about to load and first run this model: the culprit, should it die now."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Raw samples of one model.
+
+    Attributes:
+        bursts_ns: per burst, the time of each clean sample, in ns for ``loops`` calls together.
+        loops: calls in one sample.
+        overhead_ns: time of a call that does nothing, of the same engine in the same batch.
+        rejected: samples dropped because the process was interrupted during them.
+        started_ns: per burst, when it began, on the agent's monotonic clock.
+        open_ns: time to load the model.
+    """
+
+    id: str
+    bursts_ns: List[List[int]]
+    loops: int
+    overhead_ns: float
+    rejected: int
+    started_ns: List[int]
+    open_ns: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request, or one model of it, that could not be done; the agent goes on.
+
+    Attributes:
+        reason: one of load, run, memory, request, engine.
+        message: one line for a person.
+    """
+
+    id: Optional[str]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of a request.
+
+    Attributes:
+        before: conditions before the batch, by name with their unit (``freq_khz``, ``load1``, ``steal_ticks`` ...).
+        after: the same afterwards.
+        sentinel_ns: (when it began on the monotonic clock, quickest time of one call) per look at the sentinel.
+        gate_wait_ns: time spent waiting for a quiet machine.
+    """
+
+    before: Dict[str, Any] = field(default_factory=dict)
+    after: Dict[str, Any] = field(default_factory=dict)
+    sentinel_ns: List[Tuple[int, int]] = field(default_factory=list)
+    gate_wait_ns: int = 0
+
+
+Message = Union[Measure, Optimise, Run, Quit, Hello, Opening, Measured, Failure, Done]
+
+_KINDS: Dict[str, Type[Any]] = {
+    kind.__name__.lower(): kind for kind in (Measure, Optimise, Run, Quit, Hello, Opening, Measured, Failure, Done)
+}
+
+
+class ProtocolError(ValueError):
+    """A line that is no message."""
+
+
+def encode(message: Message) -> str:
+    """One line, without its line end."""
+    return json.dumps({"is": type(message).__name__.lower(), **asdict(message)}, separators=(",", ":"))
+
+
+def decode(line: str) -> Message:
+    """The message of a line.
+
+    Raises:
+        ProtocolError: no JSON object, unknown kind, missing or unknown fields.
+    """
+    try:
+        body = json.loads(line)
+        kind = _KINDS[body.pop("is")]
+        message = kind(**body)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProtocolError(f"a line must be a message of protocol {VERSION}, but got {line[:200]!r}: {error}") from None
+    return _nested(message) if kind is Measure else message
+
+
+def _nested(message: Measure) -> Measure:
+    try:
+        models = [Model(**model) for model in message.models]
+        sampling = Sampling(**message.sampling)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ProtocolError(f"a measure request must list models and sampling, but got {error}") from None
+    values = {entry.name: getattr(message, entry.name) for entry in fields(message)}
+    return Measure(**{**values, "models": models, "sampling": sampling})

@@ -1,0 +1,102 @@
+"""The state of the machine around a batch: read before and after, stored with the numbers. Absent is left out."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional
+
+from agent.machine import read_text
+
+LOADAVG = "/proc/loadavg"
+GATE_STEP_S = 0.004
+
+
+def read_conditions() -> Dict[str, Any]:
+    """Frequencies in kHz, governor, load, steal in ticks, temperatures in millidegrees, tunables, threads."""
+    found = {
+        "time_ns": time.perf_counter_ns(),
+        "freq_khz": _frequencies(),
+        "governor": _first("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "load1": _load1(),
+        "runnable": runnable(),
+        "steal_ticks": _steal_ticks(),
+        "temp_mc": _temperatures(),
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES"),
+        "threads": _threads(),
+        "throttled_us": _throttled_us(),
+    }
+    return {name: value for name, value in found.items() if value not in (None, {})}
+
+
+def interruptions() -> int:
+    """Involuntary context switches of this thread; constantly 0 where the system does not count them."""
+    try:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+    except (ImportError, AttributeError, ValueError):
+        return 0
+
+
+def runnable() -> Optional[int]:
+    """Threads of the whole machine that run or want to."""
+    match = re.match(r"\S+ \S+ \S+ (\d+)/", read_text(LOADAVG) or "")
+    return int(match.group(1)) if match else None
+
+
+def quiet_gate(threads: int) -> Callable[[int], int]:
+    """A wait for a moment when nothing else wants to run, within a budget in ns; returns ns waited."""
+
+    def wait(budget_ns: int) -> int:
+        start = time.perf_counter_ns()
+        while time.perf_counter_ns() - start < budget_ns and (runnable() or 0) > threads:
+            time.sleep(GATE_STEP_S)
+        return time.perf_counter_ns() - start
+
+    return wait
+
+
+def _frequencies() -> Dict[str, int]:
+    found = {}
+    for path in sorted(Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")):
+        text = read_text(str(path))
+        if text and text.strip().isdigit():
+            found[path.parts[-3]] = int(text)
+    return found
+
+
+def _first(path: str) -> Optional[str]:
+    text = read_text(path)
+    return text.strip() if text else None
+
+
+def _load1() -> Optional[float]:
+    text = read_text(LOADAVG)
+    return float(text.split()[0]) if text else None
+
+
+def _steal_ticks() -> Optional[int]:
+    fields = (read_text("/proc/stat") or "").split("\n", 1)[0].split()
+    return int(fields[8]) if len(fields) > 8 else None
+
+
+def _temperatures() -> Dict[str, int]:
+    found = {}
+    for zone in sorted(Path("/sys/class/thermal").glob("thermal_zone[0-9]*")):
+        kind, value = read_text(str(zone / "type")), read_text(str(zone / "temp"))
+        if kind and value and value.strip().lstrip("-").isdigit():
+            found["{}:{}".format(zone.name, kind.strip())] = int(value)
+    return found
+
+
+def _threads() -> Optional[int]:
+    match = re.search(r"^Threads:\s*(\d+)", read_text("/proc/self/status") or "", re.MULTILINE)
+    return int(match.group(1)) if match else None
+
+
+def _throttled_us() -> Optional[int]:
+    match = re.search(r"^throttled_usec (\d+)", read_text("/sys/fs/cgroup/cpu.stat") or "", re.MULTILINE)
+    return int(match.group(1)) if match else None

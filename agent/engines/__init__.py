@@ -1,0 +1,55 @@
+"""The inference engines: ENGINES, name -> module, imported on use.
+
+An engine module has:
+
+    version()                           its version; raises EngineUnavailable where it cannot run here
+    LIVE                                how many models may be open at once
+    open_model(path, options)           -> a Loaded model
+    optimise(path, into_path, options)  writes the model as the engine would run it
+
+Options are shared words: ``threads``, ``optimisation`` (all, none), ``entry`` (binding, run), ``xnnpack`` (on, off).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Dict, List, Protocol
+
+ENGINES = {
+    "onnxruntime": "agent.engines.onnxrt",
+    "litert": "agent.engines.litert",
+    "fake": "agent.engines.fake",
+}
+
+
+class EngineUnavailable(Exception):
+    """Why an engine cannot run here."""
+
+
+class Loaded(Protocol):
+    """An open model whose inputs are set."""
+
+    def run(self, loops: int) -> int:
+        """Calls it that often; ns for all calls together."""
+
+    def infer(self, arrays: List[Any]) -> List[Any]:
+        """Outputs for these inputs, both in the model's order."""
+
+
+def engine_module(name: str) -> Any:
+    """The module of an engine. Raises EngineUnavailable for an unknown name."""
+    if name not in ENGINES:
+        raise EngineUnavailable("an engine must be one of {}, but got {!r}".format(", ".join(sorted(ENGINES)), name))
+    return import_module(ENGINES[name])
+
+
+def describe_engines() -> Dict[str, Dict[str, str]]:
+    """Name -> its version, or why it is unavailable."""
+    return {name: _describe(name) for name in ENGINES}
+
+
+def _describe(name: str) -> Dict[str, str]:
+    try:
+        return {"version": engine_module(name).version()}
+    except EngineUnavailable as reason:
+        return {"unavailable": str(reason)}

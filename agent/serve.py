@@ -1,0 +1,111 @@
+"""Reads a line, acts, answers. One bad request, or one bad model, never ends the agent."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+
+from agent import protocol
+from agent.conditions import interruptions, quiet_gate, read_conditions
+from agent.engines import EngineUnavailable, describe_engines, engine_module
+from agent.machine import read_machine
+from agent.measure import Gauge, Sentinel, Surroundings, calibrate, measure_all, overhead_ns
+from agent.meters import describe_meters
+from agent.protocol import Done, Failure, Hello, Measure, Measured, Message, Model, Opening, Optimise, ProtocolError, Quit, Run
+
+Send = Callable[[Message], None]
+
+
+def serve(lines: Iterable[str], send: Send) -> None:
+    """Greets, then answers every line until Quit or the end of the input."""
+    send(hello())
+    for line in lines:
+        try:
+            request = protocol.decode(line)
+        except ProtocolError as error:
+            send(Failure(None, "request", str(error)))
+            continue
+        if isinstance(request, Quit):
+            return
+        try:
+            answer(request, send)
+        except EngineUnavailable as error:
+            send(Failure(None, "engine", str(error)))
+        except Exception as error:
+            send(_failure(None, "run", error))
+
+
+def hello() -> Hello:
+    return Hello(
+        protocol.VERSION, platform.python_version(), os.getpid(), read_machine(), describe_engines(), describe_meters()
+    )
+
+
+def answer(request: Message, send: Send) -> None:
+    if isinstance(request, Measure):
+        measure(request, send)
+    elif isinstance(request, Optimise):
+        engine_module(request.engine).optimise(request.path, request.into_path, request.options)
+        send(Done())
+    elif isinstance(request, Run):
+        _run_once(request)
+        send(Done())
+    else:
+        send(Failure(None, "request", "a request must be measure, optimise, run or quit, but got {}".format(request)))
+
+
+def measure(request: Measure, send: Send) -> None:
+    """Opens the models, measures them together as far as the engine lets them live together, and answers."""
+    engine = engine_module(request.engine)
+    before = read_conditions()
+    null = calibrate("null", engine.open_model(request.null_path, request.options).run, request.sampling)
+    sentinel = Sentinel(engine.open_model(request.sentinel_path, request.options).run if request.sentinel_path else None)
+    around = Surroundings(interruptions, quiet_gate(int(request.options.get("threads", 1))))
+    live = engine.live(request.options)
+    waited = 0
+    for start in range(0, len(request.models), live):
+        opened = _open(engine, request, request.models[start : start + live], send)
+        gauges = [gauge for gauge, _ in opened]
+        waited += measure_all(gauges, null, sentinel, request.sampling, around, request.seed + start)
+        for gauge, open_ns in opened:
+            send(_measured(gauge, open_ns, overhead_ns(null)))
+    send(Done(before, read_conditions(), sentinel.looks, waited))
+
+
+def _open(engine: Any, request: Measure, models: List[Model], send: Send) -> List[Tuple[Gauge, int]]:
+    opened = []
+    for model in models:
+        send(Opening(model.id))
+        reason = "load"
+        try:
+            start = time.perf_counter_ns()
+            loaded = engine.open_model(model.path, request.options)
+            open_ns = time.perf_counter_ns() - start
+            reason = "run"
+            opened.append((calibrate(model.id, loaded.run, request.sampling), open_ns))
+        except Exception as error:
+            send(_failure(model.id, reason, error))
+    return opened
+
+
+def _measured(gauge: Gauge, open_ns: int, overhead: float) -> Measured:
+    return Measured(gauge.id, gauge.bursts_ns, gauge.loops, overhead, gauge.rejected, gauge.started_ns, open_ns)
+
+
+def _run_once(request: Run) -> None:
+    import numpy as np
+
+    with np.load(request.inputs_path) as stored:
+        arrays = [stored[str(index)] for index in range(len(stored.files))]
+    outputs = engine_module(request.engine).open_model(request.path, request.options).infer(arrays)
+    named: Dict[str, Any] = {str(index): array for index, array in enumerate(outputs)}
+    np.savez(request.outputs_path, **named)
+
+
+def _failure(id: Optional[str], reason: str, error: BaseException) -> Failure:
+    if isinstance(error, MemoryError):
+        return Failure(id, "memory", "the model needs more memory than there is")
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return Failure(id, reason, "{}: {}".format(type(error).__name__, lines[0][:300]))

@@ -1,0 +1,57 @@
+"""The command ``chamnet``: reads arguments, calls the one function that does it, prints, sets the exit status.
+
+Commands live in ``cli_*`` modules by subject; here they are joined, and errors become one line and a status:
+0 done, 1 expected error, 2 usage, 3 done in part, 4 device unavailable.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from host import cli_lut, cli_measure, cli_ops
+from host.errors import EXIT_ERROR, EXIT_USAGE, HostError
+from host.show import errors
+from lut_db.errors import LutError
+from ops_catalog.spec import SpecError
+
+app = typer.Typer(name="chamnet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command("profile")(cli_measure.profile_command)
+app.command("validate")(cli_measure.validate_command)
+app.command("devices")(cli_measure.devices_command)
+app.command("demo")(cli_measure.demo_command)
+app.add_typer(cli_lut.app, name="lut")
+app.add_typer(cli_ops.app, name="ops")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and ends the process with its exit status."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit status."""
+    try:
+        app(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except HostError as error:
+        return _fail(str(error), error.exit_status)
+    except SpecError as error:
+        return _fail(str(error), EXIT_USAGE)
+    except LutError as error:
+        return _fail(str(error), EXIT_ERROR)
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.Abort:
+        return _fail("interrupted; what was measured is stored, the same command goes on from there", EXIT_ERROR)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was measured is stored, the same command goes on from there", EXIT_ERROR)
+    except OSError as error:
+        return _fail(f"{error.filename or 'a file'}: {error.strerror}", EXIT_ERROR)
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    errors.print(f"chamnet: {message}", markup=False, highlight=False, soft_wrap=True)
+    return status

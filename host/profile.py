@@ -1,0 +1,50 @@
+"""Fills the look-up table of a device: the profile path, from a request to stored measurements.
+
+``profile`` is the whole way. What lacks a clean entry is asked of the store, so a second call resumes; a batch is
+stored in one transaction as soon as it is measured, so an end at any moment loses at most the batch in flight.
+
+``python -m host.profile`` is the command ``chamnet profile``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from host.bench import open_bench
+from host.devices import Unit
+from host.learning import learn
+from host.passes import measure_pass
+from host.setting import Progress, Setting, Summary, Workload
+from lut_db.store import LutStore
+
+
+def profile(store: LutStore, unit: Unit, setting: Setting, workload: Workload, progress: Progress) -> Summary:
+    """Measures every operator of the workload that lacks a clean entry, and stores it.
+
+    Raises:
+        DeviceUnavailable: the agent does not start, or the engine is not there.
+        StoreError: the database cannot be written.
+    """
+    with open_bench(store, unit, setting) as bench:
+        summary = Summary(bench.target.name)
+        settled = store.settled(bench.target, setting.passes)
+        with summary.timed("learn"):
+            files = learn(bench, workload.in_dtype(setting.dtype), settled, summary, progress)
+        skipped = settled | set(store.quarantined(bench.target))
+        todo = {key: path for key, path in files.items() if path is not None and key not in skipped}
+        summary.wanted, summary.already = len(files), len(files) - len(todo)
+        for number in range(1, setting.passes + 1):
+            passes = store.clean_passes(bench.target)
+            lacking = {key: path for key, path in todo.items() if passes.get(key, 0) < number}
+            measure_pass(bench, lacking, number, summary, progress)
+        apart = store.disagreeing(bench.target)
+        repeat = {key: path for key, path in todo.items() if key in apart}
+        summary.repeated = len(repeat)
+        measure_pass(bench, repeat, setting.passes + 1, summary, progress)
+        return summary
+
+
+if __name__ == "__main__":
+    from host.cli import main
+
+    main(["profile", *sys.argv[1:]])

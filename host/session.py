@@ -1,0 +1,166 @@
+"""One life of an agent: start it, ask, wait with a limit, and tell a crash from a hang.
+
+Does not decide what to do about a death: ``profile`` does (``AgentDied.suspects`` says who may have caused it).
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from agent import protocol
+from agent.protocol import Done, Failure, Hello, Measure, Measured, Message, Opening
+from host.errors import DeviceUnavailable, HostError
+from host.transport import Transport
+
+HELLO_LIMIT_S = 60.0
+ANSWER_LIMIT_S = 60.0
+"""Longest silence before the agent counts as hung; a batch is measured in seconds, a model opens in less."""
+
+
+class AgentDied(HostError):
+    """The agent ended or fell silent during a request.
+
+    Attributes:
+        suspects: ids of the models, one of which did it.
+        finished: answers that had arrived before.
+        reason: crash, hang or exit.
+    """
+
+    def __init__(self, reason: str, message: str, suspects: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.suspects = tuple(suspects)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The answer to one Measure."""
+
+    measured: tuple[Measured, ...]
+    failures: tuple[Failure, ...]
+    done: Done
+
+
+@dataclass(slots=True)
+class _Answers:
+    opened: list[str] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+class AgentSession:
+    """A running agent and its greeting; use it as a context manager.
+
+    Raises:
+        DeviceUnavailable: the agent does not start or speaks another protocol.
+    """
+
+    def __init__(self, transport: Transport, cpus: Sequence[int], environment: Mapping[str, str]) -> None:
+        arguments = ["--cpus", ",".join(map(str, cpus))] if cpus else []
+        self._channel = transport.spawn_agent(arguments, environment)
+        self._inbox: queue.Queue[Message | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        self.hello = self._greet()
+
+    def __enter__(self) -> AgentSession:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._channel.kill()
+
+    def measure(self, request: Measure, limit_s: float = ANSWER_LIMIT_S) -> Batch:
+        """Raises AgentDied; whatever it had measured by then is discarded with its batch."""
+        self._send(request)
+        answers = _Answers()
+        while True:
+            message = self._next(limit_s, _suspects(request, answers))
+            if isinstance(message, Opening):
+                answers.opened.append(message.id)
+            elif isinstance(message, Measured):
+                answers.measured.append(message)
+            elif isinstance(message, Failure):
+                answers.failures.append(message)
+                if message.id is None:
+                    raise HostError(f"the agent must accept the request, but it answered: {message.message}")
+            elif isinstance(message, Done):
+                return Batch(tuple(answers.measured), tuple(answers.failures), message)
+
+    def optimise(self, engine: str, options: Mapping[str, Any], path: str, into_path: str) -> None:
+        """Raises HostError where the engine cannot load the model, AgentDied where it dies of it."""
+        self._ask(protocol.Optimise(engine, dict(options), path, into_path))
+
+    def run(self, engine: str, options: Mapping[str, Any], path: str, inputs_path: str, outputs_path: str) -> None:
+        """Runs a model once; arrays travel as .npz files on the device."""
+        self._ask(protocol.Run(engine, dict(options), path, inputs_path, outputs_path))
+
+    def _ask(self, request: Message) -> None:
+        self._send(request)
+        message = self._next(ANSWER_LIMIT_S, ())
+        if isinstance(message, Failure):
+            raise HostError(message.message)
+
+    def _greet(self) -> Hello:
+        try:
+            message = self._next(HELLO_LIMIT_S, ())
+        except AgentDied as death:
+            raise DeviceUnavailable(f"the agent must start, but {death}; its last words: {self._last_words()}") from None
+        if not isinstance(message, Hello) or message.version != protocol.VERSION:
+            self.close()
+            raise DeviceUnavailable(f"the agent must greet in protocol {protocol.VERSION}, but it sent {message}")
+        return message
+
+    def _send(self, message: Message) -> None:
+        try:
+            self._channel.send(protocol.encode(message))
+        except OSError:
+            raise self._death("crash", ()) from None
+
+    def _next(self, limit_s: float, suspects: Sequence[str]) -> Message:
+        try:
+            message = self._inbox.get(timeout=limit_s)
+        except queue.Empty:
+            self._channel.kill()
+            raise AgentDied("hang", f"the agent said nothing for {limit_s:.0f} s", suspects) from None
+        if message is None:
+            raise self._death("crash", suspects)
+        return message
+
+    def _death(self, reason: str, suspects: Sequence[str]) -> AgentDied:
+        status = self._channel.exit_status()
+        self._channel.kill()
+        return AgentDied(reason, f"the agent ended with {_describe(status)}", suspects)
+
+    def _read(self) -> None:
+        try:
+            for line in self._channel.lines():
+                self._inbox.put(protocol.decode(line))
+        except (ValueError, OSError):
+            pass
+        self._inbox.put(None)
+
+    def _last_words(self) -> str:
+        lines = self._channel.stderr_tail().strip().splitlines()
+        return lines[-1] if lines else "none"
+
+
+def _suspects(request: Measure, answers: _Answers) -> tuple[str, ...]:
+    """While models are being opened only the newest can be at fault; afterwards all that opened can."""
+    if len(answers.opened) < len(request.models):
+        return tuple(answers.opened[-1:])
+    answered = {reply.id for reply in (*answers.measured, *answers.failures)}
+    return tuple(id for id in answers.opened if id not in answered)
+
+
+def _describe(status: int | None) -> str:
+    if status is None:
+        return "no exit status"
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

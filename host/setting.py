@@ -1,0 +1,123 @@
+"""How to measure, what to measure, and what came of it: the values of the profile path."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from agent.protocol import Hello, Sampling
+from host.engines import EngineUse, engine_use
+from lut_db.records import Target
+from ops_catalog.build import op_with_dtype, with_dtype
+from ops_catalog.spec import Graph, OpSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How to measure: what the user chooses of a Target, and how long to look.
+
+    Attributes:
+        naive: one session per exported operator, as the usual tools do, instead of native operators.
+        passes: measurements in fresh sessions that an entry needs; one more where two differ.
+    """
+
+    engine: str
+    cpus: tuple[int, ...]
+    dtype: str = "float32"
+    threads: int = 1
+    malloc: str = "hugepages"
+    naive: bool = False
+    passes: int = 2
+    seed: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def use(self) -> EngineUse:
+        return engine_use(self.engine)
+
+    @property
+    def lowers(self) -> bool:
+        return self.use.lowers and not self.naive
+
+    def options(self, whole: bool = False) -> dict[str, Any]:
+        """Engine options for a single operator, or for a whole network."""
+        use = self.use
+        chosen = use.whole_options if whole else use.naive_options if self.naive else use.native_options
+        return {"threads": self.threads, **chosen}
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is to be measured: every operator of these networks, and these operators."""
+
+    graphs: tuple[Graph, ...] = ()
+    operators: tuple[OpSpec, ...] = ()
+
+    def in_dtype(self, dtype: str) -> Workload:
+        graphs = tuple(with_dtype(graph, dtype) for graph in self.graphs)
+        return Workload(graphs, tuple(op_with_dtype(op, dtype) for op in self.operators))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is told while it works: the stage, how much of it is done, and how much there is."""
+
+    tell: Callable[[str, int, int], None] = lambda stage, done, total: None
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a profile run did.
+
+    Attributes:
+        wanted: native operators that the workload needs.
+        already: of these, how many the store had before.
+        measured: measurements made now, passes counted.
+        repeated: operators whose two passes differed, measured a third time.
+        refused: what cannot be exported or optimised, with the reason.
+        seconds: where the time went, by stage.
+    """
+
+    target: str
+    wanted: int = 0
+    already: int = 0
+    measured: int = 0
+    repeated: int = 0
+    quarantined: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    doubts: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "doubts": dict(self.doubts)}
+
+
+def target_of(setting: Setting, device: str, hello: Hello) -> Target:
+    """The Target that a setting means on the machine that greeted."""
+    options = {"malloc": setting.malloc}
+    if setting.use.lowers:
+        options["lowering"] = "none" if setting.naive else "native"
+    return Target(
+        device=device,
+        engine=setting.engine,
+        engine_version=hello.engines[setting.engine]["version"],
+        accelerator="cpu",
+        dtype=setting.dtype,
+        threads=setting.threads,
+        cpus=setting.cpus,
+        isa=str(hello.machine.get("isa", "unknown")),
+        options=tuple(sorted(options.items())),
+        source=setting.use.source,
+    )

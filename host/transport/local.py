@@ -1,0 +1,96 @@
+"""This machine as a device: a scratch folder, and the agent as a child process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, cast
+
+from agent import protocol
+
+AGENT_HOME = Path(protocol.__file__).resolve().parent.parent
+STDERR_TAIL_BYTES = 4000
+
+
+class LocalTransport:
+    """Files in a temporary folder; ``python`` is the interpreter that runs the agent (its own environment, if wanted)."""
+
+    def __init__(self, python: str = sys.executable) -> None:
+        self.python = python
+        self._scratch = tempfile.TemporaryDirectory(prefix="chamnet-", ignore_cleanup_errors=True)
+        self.folder = Path(self._scratch.name)
+
+    def put(self, name: str, blob: bytes) -> str:
+        path = self.folder / name
+        path.write_bytes(blob)
+        return str(path)
+
+    def fetch(self, path: str) -> bytes:
+        return Path(path).read_bytes()
+
+    def spawn_agent(self, arguments: Sequence[str], environment: Mapping[str, str]) -> LocalChannel:
+        stderr = tempfile.TemporaryFile(dir=self.folder)
+        process = subprocess.Popen(
+            [self.python, "-m", "agent", *arguments],
+            cwd=AGENT_HOME,
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            bufsize=1,
+            start_new_session=True,
+        )
+        return LocalChannel(process, cast(IO[bytes], stderr))
+
+    def close(self) -> None:
+        self._scratch.cleanup()
+
+
+class LocalChannel:
+    """A child process in a process group of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], stderr: IO[bytes]) -> None:
+        self._process = process
+        self._stderr = stderr
+
+    def send(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def lines(self) -> Iterator[str]:
+        assert self._process.stdout is not None
+        return iter(self._process.stdout)
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                assert pipe is not None
+                pipe.close()
+
+    def exit_status(self) -> int | None:
+        try:
+            return self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stderr_tail(self) -> str:
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - STDERR_TAIL_BYTES))
+        return self._stderr.read().decode(errors="replace")
+
+
+def open_transport(address: str = "") -> LocalTransport:
+    """``address`` is the Python that runs the agent; empty for this one."""
+    return LocalTransport(address or sys.executable)

@@ -1,0 +1,139 @@
+"""Measures whole networks, in two sets of agents that take turns: the truth that predictions are held against.
+
+Each set gives every network a latency of its own; their mean difference is the noise floor, below which no
+prediction can be told from another. Every burst is brought to the usual speed of the machine by the sentinel that
+was timed beside it.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.protocol import Measured, Sampling
+from host.bench import Bench
+from host.errors import HostError
+from host.session import Batch
+from host.setting import Progress
+from lut_db.records import NetworkMeasurement, Session
+from ops_catalog.graphfile import graph_to_json
+from ops_catalog.spec import Graph
+
+TURNS = 8
+"""Agents that measure one after the other, odd ones in one set and even ones in the other."""
+
+NETWORK_SAMPLING = Sampling(
+    sample_ns=0, burst_ns=15_000_000, burst_min=4, burst_max=10, rounds=3, max_rounds=3, warmup_runs=2
+)
+"""Three bursts a turn: twelve moments and at least fifty samples for each set."""
+
+LIVE_NETWORKS = 32
+QUANTILE = 0.10
+
+Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Latencies of whole networks in ns, by name: of all samples, and of the two sets apart."""
+
+    latency_ns: Mapping[str, float]
+    sets_ns: Mapping[str, tuple[float, float]]
+    sentinel_ns: float
+
+    def noise_floor(self, names: Sequence[str]) -> float:
+        """Mean difference between the two sets, in percent of their mean."""
+        pairs = np.array([self.sets_ns[name] for name in names])
+        return 100 * float((np.abs(pairs[:, 0] - pairs[:, 1]) / pairs.mean(axis=1)).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    answer: Batch
+    names: Mapping[str, str]
+    set: int
+
+
+def measure_networks(bench: Bench, graphs: Sequence[Graph], space: str, progress: Progress) -> Truth:
+    """Measures networks whole; stores every turn.
+
+    Raises:
+        HostError: a network cannot be loaded or run.
+        AgentDied: one ends the agent.
+    """
+    paths = {graph.name: bench.put(graph) for graph in graphs}
+    groups = [graphs[start : start + LIVE_NETWORKS] for start in range(0, len(graphs), LIVE_NETWORKS)]
+    turns = []
+    for number in range(TURNS):
+        for group in groups:
+            progress.tell("networks", len(turns), TURNS * len(groups))
+            turns.append(_take_turn(bench, group, paths, space, number))
+    progress.tell("networks", len(turns), len(turns))
+    return _truth([graph.name for graph in graphs], turns)
+
+
+def _take_turn(bench: Bench, group: Sequence[Graph], paths: Mapping[str, str], space: str, number: int) -> _Turn:
+    bench.fresh()
+    names = {str(index): graph.name for index, graph in enumerate(group)}
+    files = {id: paths[name] for id, name in names.items()}
+    started_at = time.time()
+    answer = bench.measure(files, seed=number, whole=True, sampling=NETWORK_SAMPLING)
+    for failure in answer.failures:
+        raise HostError(f"network {names.get(failure.id or '', '?')!r} must run, but got: {failure.message}")
+    _store(bench, dict(zip(names, group, strict=True)), answer, space, started_at)
+    return _Turn(answer, names, number % 2)
+
+
+def _store(bench: Bench, graphs: Mapping[str, Graph], answer: Batch, space: str, started_at: float) -> None:
+    origin = min(at for reply in answer.measured for at in reply.started_ns)
+    looks = tuple(((at - origin) / 1e9, ns) for at, ns in answer.done.sentinel_ns)
+    session = Session(started_at, bench.version, str(bench.agent.hello.pid), answer.done.before, answer.done.after, looks)
+    rows = [
+        NetworkMeasurement(
+            name=graphs[reply.id].name,
+            space=space,
+            graph=graph_to_json(graphs[reply.id]),
+            bursts_ns=tuple(map(tuple, reply.bursts_ns)),
+            started_s=tuple((at - origin) / 1e9 for at in reply.started_ns),
+            loops=reply.loops,
+            overhead_ns=reply.overhead_ns,
+        )
+        for reply in answer.measured
+    ]
+    bench.store.append_network(bench.target, session, rows, batch_id=str(uuid.uuid4()))
+
+
+def _truth(names: Sequence[str], turns: Sequence[_Turn]) -> Truth:
+    usual = float(np.median([ns for turn in turns for _, ns in turn.answer.done.sentinel_ns]))
+    samples: dict[str, tuple[list[Array], list[Array]]] = {name: ([], []) for name in names}
+    for turn in turns:
+        for reply in turn.answer.measured:
+            samples[turn.names[reply.id]][turn.set].append(at_usual_speed(reply, turn.answer.done.sentinel_ns, usual))
+    both = {name: _low(sets[0] + sets[1]) for name, sets in samples.items()}
+    return Truth(both, {name: (_low(sets[0]), _low(sets[1])) for name, sets in samples.items()}, usual)
+
+
+def at_usual_speed(reply: Measured, sentinel_ns: Sequence[tuple[int, int]], usual_ns: float) -> Array:
+    """Samples in ns per call, each burst divided by how slow the sentinel was around it (n)."""
+    times = np.array([at for at, _ in sentinel_ns], float)
+    looks = np.array([ns for _, ns in sentinel_ns], float)
+    slowness = np.interp(np.array(reply.started_ns, float), times, _smooth(looks)) / usual_ns
+    bursts = [
+        (np.array(burst, float) / reply.loops - reply.overhead_ns) / slow
+        for burst, slow in zip(reply.bursts_ns, slowness, strict=True)
+    ]
+    return np.concatenate(bursts)
+
+
+def _smooth(looks: Array) -> Array:
+    """Running median of three, so that one disturbed look moves nothing."""
+    padded = np.concatenate([looks[:1], looks, looks[-1:]])
+    return np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
+
+
+def _low(samples: Sequence[Array]) -> float:
+    return float(np.quantile(np.concatenate(samples), QUANTILE))

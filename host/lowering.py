@@ -17,20 +17,18 @@ these names or derives its own from them (``t7_nchwc``), which is how nodes are 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from host.errors import HostError
 from host.native import Piece, cut
-from lut_db.records import Lowering
+from lut_db.records import ANY_CONTEXT, Lowering
 from ops_catalog import ops
-from ops_catalog.build import Network, expand, single, tensors
+from ops_catalog.build import Network, expand, tensors
 from ops_catalog.spec import Graph, NativeOp, OpSpec
 
-ANY_CONTEXT = "*"
 _TENSOR = re.compile(r"[tx]\d+")
+_EXPORTED = re.compile(r"[tx]\d+([./]\w+)*")
 
 
 class LoweringError(HostError):
@@ -132,7 +130,7 @@ def _trace(forms: _Forms, output: str, inputs: Sequence[str], mine: Sequence[Pie
     for piece in mine:
         source = next((forms.owner[name] for name in piece.inputs if name in forms.owner), None)
         converts = piece.converts and source is not None
-        label = "plain" if _TENSOR.fullmatch(piece.output) else piece.label or (source[1] if source else "plain")
+        label = "plain" if _EXPORTED.fullmatch(piece.output) else piece.label or (source[1] if source else "plain")
         if converts and source is not None and source[0] in inputs:
             forms.add(source[0], label, piece.output)
         else:

@@ -115,7 +115,7 @@ def _store(
 
 def _measurement(key: str, reply: Measured, origin: int, shared: Iterable[str]) -> Measurement:
     return Measurement(
-        op=key,
+        op_key=key,
         bursts_ns=tuple(tuple(burst) for burst in reply.bursts_ns),
         started_s=tuple((at - origin) / 1e9 for at in reply.started_ns),
         loops=reply.loops,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ops_catalog.spec import NativeOp
-
 SOURCES = ("measured", "emulated", "simulated", "imported")
+
+ANY_CONTEXT = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,11 @@ class Target:
         parts += [f"{name}={value}" for name, value in self.options]
         return "/".join(parts)
 
+    @property
+    def key(self) -> str:
+        """The name and what it leaves out: processors, ISA, source."""
+        return f"{self.name}/cpus={','.join(map(str, self.cpus))}/{self.isa}/{self.source}"
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -78,13 +83,14 @@ class Measurement:
     """Raw samples of one NativeOp on one Target at one time; append-only.
 
     Attributes:
+        op_key: key of the NativeOp, which the store knows from the lowering that named it.
         bursts_ns: per burst, ns of ``loops`` calls together.
         started_s: per burst, seconds since the session began.
         overhead_ns: ns of a call that does nothing, to be taken off each call.
         doubts: reasons to mistrust it: noisy, drifted, throttled, loaded ...
     """
 
-    op: NativeOp
+    op_key: str
     bursts_ns: tuple[tuple[int, ...], ...]
     started_s: tuple[float, ...]
     loops: int
@@ -109,7 +115,7 @@ class Lowering:
 
     An engine that changes layouts leaves a tensor in one or several forms ("plain", "blocked", "plain+blocked").
     ``context`` is the forms of the inputs at the time it runs, comma-separated, and ``>`` after it where the
-    output is the network's: ``blocked,plain`` or ``plain>``.
+    output is the network's: ``blocked,plain`` or ``plain>``; ``*`` holds in any context.
 
     Attributes:
         op_key: key of an OpSpec.
@@ -136,7 +142,6 @@ class NetworkMeasurement:
     started_s: tuple[float, ...]
     loops: int
     overhead_ns: float
-    role: str = "test"
     doubts: tuple[str, ...] = ()
 
 
@@ -168,16 +173,18 @@ class LutEntry:
     """What the measurements of one NativeOp come to (policy: ``aggregate``).
 
     Attributes:
+        key: of the NativeOp.
         mad_ns: median absolute deviation of the pooled clean samples, per call.
         passes: measurements it rests on.
         label: measured, interpolated, estimated, emulated or simulated.
     """
 
-    op: NativeOp
+    key: str
     latency_ns: float
     mad_ns: float
     samples: int
     passes: int
+    weight_bytes: int = 0
     doubts: tuple[str, ...] = ()
     label: str = "measured"
     energy_uj: float | None = None

@@ -68,7 +68,7 @@ class OpenModel:
     def infer(self, arrays: List[Any]) -> List[Any]:
         for entry, array in zip(self._interpreter.get_input_details(), arrays):
             self._interpreter.set_tensor(entry["index"], array)
-        self._interpreter.invoke()
+        self._call()
         return [self._interpreter.get_tensor(entry["index"]) for entry in self._interpreter.get_output_details()]
 
 

@@ -1,0 +1,61 @@
+"""From raw samples to a table's entry. The policy:
+
+* a measurement's latency is the 10th percentile of its pooled clean samples, per call, less the time of a call that
+  does nothing. Low quantiles repeat to about 1 % where medians move by 2-11 % with the neighbours' load; a minimum
+  rests on one sample. It is never below FLOOR_NS; a measurement that would be is doubted as ``below-overhead``;
+* an entry is the smaller of two passes, and the median of three or more: disturbances only ever add time;
+* measurements with a disqualifying doubt count only where there are no others, and then the entry carries the doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+QUANTILE = 0.10
+FLOOR_NS = 1.0
+APART = 0.05
+"""Relative difference of two passes that asks for a third."""
+
+DISQUALIFYING = frozenset({"few-samples", "interrupted", "drifted", "throttled", "stolen", "below-overhead"})
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What one measurement comes to.
+
+    Attributes:
+        mad_ns: median absolute deviation of the samples, per call.
+        samples: number of clean samples.
+    """
+
+    latency_ns: float
+    mad_ns: float
+    samples: int
+    below_overhead: bool
+
+
+def statistics(bursts_ns: Sequence[Sequence[int]], loops: int, overhead_ns: float) -> Statistics:
+    """The statistics of raw samples, ns for ``loops`` calls each."""
+    samples = np.array([ns for burst in bursts_ns for ns in burst], float) / loops
+    if samples.size == 0:
+        return Statistics(FLOOR_NS, 0.0, 0, True)
+    latency = float(np.quantile(samples, QUANTILE)) - overhead_ns
+    mad = float(np.median(np.abs(samples - np.median(samples))))
+    return Statistics(max(latency, FLOOR_NS), mad, samples.size, latency < FLOOR_NS)
+
+
+def is_clean(doubts: Iterable[str]) -> bool:
+    return DISQUALIFYING.isdisjoint(doubts)
+
+
+def combine(latencies_ns: Sequence[float]) -> float:
+    """The entry of one operator's passes."""
+    return float(min(latencies_ns) if len(latencies_ns) < 3 else np.median(latencies_ns))
+
+
+def differ(latencies_ns: Sequence[float]) -> bool:
+    """Whether two passes leave it open which is right."""
+    return len(latencies_ns) == 2 and max(latencies_ns) > (1 + APART) * min(latencies_ns)

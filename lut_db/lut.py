@@ -1,0 +1,121 @@
+"""LatencyLut: everything known about one Target, as a snapshot that prices networks without touching a device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lut_db.errors import LutError
+from lut_db.records import ANY_CONTEXT, Calibration, Lowering, LutEntry, Target
+from ops_catalog.spec import Graph, OpSpec
+
+Lowerings = Mapping[tuple[str, str], Lowering]
+"""What operators become, by operator key and context."""
+
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+SHOWN = 3
+
+
+class MissingOpsError(LutError):
+    """Operators of a network that the table cannot price.
+
+    Attributes:
+        operators: each once, in the network's order.
+    """
+
+    def __init__(self, target: Target, operators: Sequence[OpSpec]) -> None:
+        self.target = target
+        self.operators = tuple(operators)
+        listed = ", ".join(op.key for op in self.operators[:SHOWN]) + (", ..." if len(self.operators) > SHOWN else "")
+        super().__init__(
+            f"no latency for {len(self.operators)} operators on {target.name!r}: {listed}; measure them with "
+            f"'chamnet profile --device {target.device} --engine {target.engine} --dtype {target.dtype} --ops FILE'"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What each operator of a network costs, in its order (n): latency, native nodes, bytes of their constants."""
+
+    latency_ns: Array
+    native_nodes: Array
+    weight_bytes: Array
+
+
+def resolve(graph: Graph, lowerings: Lowerings) -> list[Lowering | None]:
+    """What each operator of a network becomes, None where that is not known.
+
+    Follows the form of every tensor through the network: an operator's context is the forms of its inputs when it
+    runs, and whether it makes an output of the network.
+    """
+    forms = {name: "plain" for name, _ in graph.inputs}
+    found = []
+    for node in graph.nodes:
+        context = ",".join(forms[name] for name in node.inputs) + (">" if node.output in graph.outputs else "")
+        row = lowerings.get((node.op.key, context)) or lowerings.get((node.op.key, ANY_CONTEXT))
+        found.append(row)
+        forms[node.output] = row.output_form if row else "plain"
+        if row:
+            forms.update(zip(node.inputs, row.input_forms, strict=True))
+    return found
+
+
+@dataclass(frozen=True)
+class LatencyLut:
+    """A read-only table of one Target: entries of native operators, and what operators become."""
+
+    target: Target
+    entries: tuple[LutEntry, ...]
+    lowerings: Lowerings = field(repr=False)
+
+    @cached_property
+    def by_key(self) -> Mapping[str, LutEntry]:
+        return {entry.key: entry for entry in self.entries}
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with any latency or lowering."""
+        lines = [f"{entry.key} {entry.latency_ns!r} {entry.label}" for entry in self.entries]
+        lines += [f"{row.op_key} {row.context} {row.natives} {row.output_form}" for row in self.lowerings.values()]
+        return hashlib.sha256("\n".join([self.target.key, *sorted(lines)]).encode()).hexdigest()
+
+    def price(self, graph: Graph) -> Prices:
+        """What every operator of a network costs.
+
+        Raises:
+            MissingOpsError: the table lacks operators; all of them are listed.
+        """
+        steps = resolve(graph, self.lowerings)
+        known = self.by_key
+        missing = [
+            node.op
+            for node, step in zip(graph.nodes, steps, strict=True)
+            if step is None or any(key not in known for key in step.natives)
+        ]
+        if missing:
+            raise MissingOpsError(self.target, list(dict.fromkeys(missing)))
+        natives = [[known[key] for key in step.natives] for step in steps if step is not None]
+        return Prices(
+            np.array([sum(entry.latency_ns for entry in row) for row in natives]),
+            np.array([len(row) for row in natives]),
+            np.array([sum(entry.weight_bytes for entry in row) for row in natives]),
+        )
+
+    def predict(self, graph: Graph, calibration: Calibration | None = None) -> float:
+        """Latency of a whole network in ns: the sum of its operators, calibrated if asked. Raises MissingOpsError."""
+        prices = self.price(graph)
+        total = float(prices.latency_ns.sum())
+        if calibration is None:
+            return total
+        per_byte = calibration.ns_per_weight_byte * float(prices.weight_bytes.sum())
+        return calibration.scale * total + per_byte + calibration.ns_per_node * float(prices.native_nodes.sum())
+
+    def with_entries(self, entries: Sequence[LutEntry]) -> LatencyLut:
+        """The same table with more entries; those it has stay."""
+        return replace(self, entries=(*self.entries, *(entry for entry in entries if entry.key not in self.by_key)))

@@ -1,0 +1,394 @@
+"""LutStore: what was measured goes in, what is known comes out. The only place with SQL.
+
+A batch of measurements is one transaction under an id of its own: an end at any moment loses or doubles none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import Connection, Table, func, insert, select
+
+from lut_db import tables
+from lut_db.aggregate import combine, differ, is_clean, statistics
+from lut_db.codec import pack, unpack
+from lut_db.database import connect, reading, writing
+from lut_db.errors import LutError
+from lut_db.lut import LatencyLut, Lowerings
+from lut_db.records import (
+    Calibration,
+    Device,
+    Lowering,
+    LutEntry,
+    Measurement,
+    NetworkMeasurement,
+    Quarantined,
+    Session,
+    Target,
+)
+from ops_catalog.spec import NativeOp
+
+CHUNK = 500
+"""Keys in one query: below the limits of every database."""
+
+
+class LutStore:
+    """An open database; use it as a context manager. Made by ``open_store``."""
+
+    def __init__(self, path_or_url: str | Path, create: bool = True) -> None:
+        self._engine = connect(path_or_url, create)
+        self._target_ids: dict[str, int] = {}
+        self._operator_ids: dict[str, int] = {}
+
+    def __enter__(self) -> LutStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._engine.dispose()
+
+    def put_device(self, device: Device) -> None:
+        """Adds a device, or refreshes what is known about it."""
+        row = {"name": device.name, "model": device.model, "facts": dict(device.facts)}
+        table = tables.device
+        with writing(self._engine) as connection:
+            if connection.scalar(select(table.c.id).where(table.c.name == device.name)) is None:
+                connection.execute(insert(table).values(row))
+            else:
+                connection.execute(table.update().where(table.c.name == device.name).values(row))
+
+    def devices(self) -> list[Device]:
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(tables.device).order_by(tables.device.c.name)).all()
+        return [Device(row.name, row.model, row.facts) for row in rows]
+
+    def put_target(self, target: Target) -> None:
+        """Adds a target; harmless when it is there."""
+        with writing(self._engine) as connection:
+            row = {"key": target.key, "name": target.name, "value": asdict(target)}
+            _insert_missing(connection, tables.target, "key", [row])
+
+    def targets(self) -> list[Target]:
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(tables.target.c.value).order_by(tables.target.c.id)).scalars().all()
+        return [_target(row) for row in rows]
+
+    def target_named(self, name: str) -> Target:
+        """The target of that name or key, or the only one whose name contains the text.
+
+        Raises:
+            LutError: none, or several.
+        """
+        known = self.targets()
+        found = [target for target in known if name in (target.name, target.key)] or [
+            target for target in known if name in target.name
+        ]
+        if len(found) == 1:
+            return found[0]
+        listed = ", ".join(target.name for target in found or known) or "none yet"
+        raise LutError(f"one target must match {name!r}, but got {len(found)}; known: {listed}")
+
+    def counts(self, target: Target) -> dict[str, int]:
+        """How many operators, measurements, lowerings and quarantined operators a target has."""
+        id = self._target_id(target)
+        with reading(self._engine) as connection:
+            found = {
+                table.name: connection.scalar(select(func.count()).select_from(table).where(table.c.target_id == id)) or 0
+                for table in (tables.measurement, tables.lowering, tables.quarantine, tables.network_measurement)
+            }
+            distinct = select(func.count(tables.measurement.c.operator_id.distinct()))
+            operators = connection.scalar(distinct.where(tables.measurement.c.target_id == id)) or 0
+        return {"operators": operators, **found}
+
+    def put_lowerings(self, target: Target, lowerings: Sequence[Lowering], natives: Sequence[NativeOp]) -> None:
+        """Adds what operators become on a target, and the native operators they become; what is there stays."""
+        id = self._target_id(target)
+        with writing(self._engine) as connection:
+            known = [(native.key, native.weight_bytes) for native in natives]
+            self._put_operators(connection, [*known, *((row.op_key, 0) for row in lowerings)])
+            rows = [
+                {
+                    "target_id": id,
+                    "operator_id": self._operator_ids[row.op_key],
+                    "context": row.context,
+                    "natives": list(row.natives),
+                    "output_form": row.output_form,
+                    "input_forms": list(row.input_forms),
+                }
+                for row in lowerings
+            ]
+            _insert_missing_lowerings(connection, rows)
+
+    def lowerings(self, target: Target) -> Lowerings:
+        """What operators become on a target, by operator key and context."""
+        table = tables.lowering
+        query = (
+            select(tables.operator.c.key, table.c.context, table.c.natives, table.c.output_form, table.c.input_forms)
+            .join(tables.operator)
+            .where(table.c.target_id == self._target_id(target))
+        )
+        with reading(self._engine) as connection:
+            rows = [
+                Lowering(key, context, tuple(natives), form, tuple(forms))
+                for key, context, natives, form, forms in connection.execute(query)
+            ]
+        return {(row.op_key, row.context): row for row in rows}
+
+    def append(self, target: Target, session: Session, rows: Sequence[Measurement], batch_id: str) -> None:
+        """Stores one batch, all or nothing; a batch id that is there already changes nothing."""
+        id = self._target_id(target)
+        with writing(self._engine) as connection:
+            session_id = _put_session(connection, id, session, batch_id)
+            if session_id is None or not rows:
+                return
+            self._put_operators(connection, [(row.op_key, 0) for row in rows])
+            values = [
+                {**_measurement_row(row), "target_id": id, "session_id": session_id, "operator_id": self._operator_ids[row.op_key]}
+                for row in rows
+            ]
+            connection.execute(insert(tables.measurement), values)
+
+    def measurements(self, target: Target, op_key: str | None = None) -> Iterator[Measurement]:
+        """Raw measurements in the order they were made, of one native operator or all."""
+        table = tables.measurement
+        query = (
+            select(tables.operator.c.key, table).join(tables.operator).where(table.c.target_id == self._target_id(target))
+        )
+        if op_key is not None:
+            query = query.where(tables.operator.c.key == op_key)
+        with reading(self._engine) as connection:
+            for row in connection.execute(query.order_by(table.c.id)):
+                yield _measurement(row)
+
+    def quarantine(self, target: Target, rows: Sequence[Quarantined]) -> None:
+        """Marks operators that cannot be measured on a target."""
+        id = self._target_id(target)
+        with writing(self._engine) as connection:
+            self._put_operators(connection, [(row.op_key, 0) for row in rows])
+            for row in rows:
+                values = {"target_id": id, "operator_id": self._operator_ids[row.op_key]}
+                found = select(tables.quarantine.c.id).filter_by(**values)
+                if connection.scalar(found) is None:
+                    connection.execute(insert(tables.quarantine).values(**values, reason=row.reason, message=row.message))
+
+    def quarantined(self, target: Target) -> dict[str, Quarantined]:
+        """Operators that cannot be measured on a target, by key."""
+        table = tables.quarantine
+        query = select(tables.operator.c.key, table.c.reason, table.c.message).join(tables.operator)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.where(table.c.target_id == self._target_id(target))).all()
+        return {key: Quarantined(key, reason, message) for key, reason, message in rows}
+
+    def clean_passes(self, target: Target) -> dict[str, int]:
+        """How many clean measurements each native operator has."""
+        return {key: len(latencies) for key, latencies in self._clean_latencies(target).items()}
+
+    def disagreeing(self, target: Target) -> set[str]:
+        """Native operators whose two passes differ so much that a third must tell."""
+        return {key for key, latencies in self._clean_latencies(target).items() if differ(latencies)}
+
+    def settled(self, target: Target, passes: int) -> set[str]:
+        """Native operators that need no measuring: enough clean passes, which agree."""
+        found = self._clean_latencies(target)
+        return {key for key, latencies in found.items() if len(latencies) >= passes and not differ(latencies)}
+
+    def append_network(
+        self, target: Target, session: Session, rows: Sequence[NetworkMeasurement], batch_id: str
+    ) -> None:
+        """Stores one turn of whole networks, all or nothing."""
+        id = self._target_id(target)
+        with writing(self._engine) as connection:
+            session_id = _put_session(connection, id, session, batch_id)
+            if session_id is None:
+                return
+            networks = [_network_row(row) for row in rows]
+            ids = _insert_missing(connection, tables.network, "digest", networks)
+            values = [
+                {**_network_measurement_row(row), "target_id": id, "session_id": session_id, "network_id": ids[known["digest"]]}
+                for row, known in zip(rows, networks, strict=True)
+            ]
+            connection.execute(insert(tables.network_measurement), values)
+
+    def network_measurements(self, target: Target) -> list[NetworkMeasurement]:
+        """Whole networks measured on a target, in the order they were."""
+        table = tables.network_measurement
+        known = (tables.network.c.name, tables.network.c.space, tables.network.c.graph)
+        query = select(table, *known).join(tables.network).where(table.c.target_id == self._target_id(target))
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.order_by(table.c.id)).all()
+        return [_network_measurement(row) for row in rows]
+
+    def put_calibration(self, target: Target, calibration: Calibration) -> None:
+        row = {"family": calibration.family, "created_at": calibration.created_at, "value": asdict(calibration)}
+        id = self._target_id(target)
+        with writing(self._engine) as connection:
+            connection.execute(insert(tables.calibration).values(target_id=id, **row))
+
+    def calibrations(self, target: Target) -> dict[str, Calibration]:
+        """The newest calibration of each family."""
+        table = tables.calibration
+        query = select(table.c.value).where(table.c.target_id == self._target_id(target)).order_by(table.c.created_at)
+        with reading(self._engine) as connection:
+            values = connection.execute(query).scalars().all()
+        found = (Calibration(**{**v, "networks": tuple(v["networks"]), "residuals": tuple(v["residuals"])}) for v in values)
+        return {calibration.family: calibration for calibration in found}
+
+    def lut(self, target: Target) -> LatencyLut:
+        """A snapshot of everything known about one target."""
+        table = tables.measurement
+        query = (
+            select(
+                tables.operator.c.key, tables.operator.c.weight_bytes, table.c.latency_ns, table.c.mad_ns,
+                table.c.count, table.c.clean, table.c.doubts,
+            )
+            .join(tables.operator)
+            .where(table.c.target_id == self._target_id(target))
+            .order_by(table.c.operator_id)
+        )  # fmt: skip
+        label = target.source
+        with reading(self._engine) as connection:
+            groups = groupby(connection.execute(query), key=lambda row: row[:2])
+            entries = tuple(_entry(key, weight_bytes, list(rows), label) for (key, weight_bytes), rows in groups)
+        return LatencyLut(target, entries, self.lowerings(target))
+
+    def _clean_latencies(self, target: Target) -> dict[str, list[float]]:
+        table = tables.measurement
+        query = (
+            select(tables.operator.c.key, table.c.latency_ns)
+            .join(tables.operator)
+            .where(table.c.target_id == self._target_id(target), table.c.clean)
+        )
+        found: dict[str, list[float]] = {}
+        with reading(self._engine) as connection:
+            for key, latency in connection.execute(query):
+                found.setdefault(key, []).append(latency)
+        return found
+
+    def _target_id(self, target: Target) -> int:
+        if target.key not in self._target_ids:
+            query = select(tables.target.c.id).where(tables.target.c.key == target.key)
+            with reading(self._engine) as connection:
+                id = connection.scalar(query)
+            if id is None:
+                known = ", ".join(target.name for target in self.targets()) or "none yet"
+                raise LutError(f"a target must be in the database, but got {target.name!r}; known: {known}")
+            self._target_ids[target.key] = id
+        return self._target_ids[target.key]
+
+    def _put_operators(self, connection: Connection, operators: Sequence[tuple[str, int]]) -> None:
+        lacking = [(key, size) for key, size in dict(reversed(operators)).items() if key not in self._operator_ids]
+        rows = [{"key": key, "weight_bytes": size} for key, size in lacking]
+        self._operator_ids.update(_insert_missing(connection, tables.operator, "key", rows))
+
+
+def open_store(path_or_url: str | Path, create: bool = True) -> LutStore:
+    """Opens a database, by default making one where there is none. Raises LutError."""
+    return LutStore(path_or_url, create)
+
+
+def _insert_missing(connection: Connection, table: Table, unique: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Adds the rows whose unique column is new; returns the ids of all of them by it."""
+    values = [row[unique] for row in rows]
+    found = _ids(connection, table, unique, values)
+    lacking = {row[unique]: row for row in rows if row[unique] not in found}
+    if lacking:
+        connection.execute(insert(table), list(lacking.values()))
+        found |= _ids(connection, table, unique, list(lacking))
+    return found
+
+
+def _ids(connection: Connection, table: Table, unique: str, values: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for start in range(0, len(values), CHUNK):
+        query = select(table.c[unique], table.c.id).where(table.c[unique].in_(values[start : start + CHUNK]))
+        found.update({row[0]: row[1] for row in connection.execute(query)})
+    return found
+
+
+def _insert_missing_lowerings(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    table = tables.lowering
+    lacking = {(row["operator_id"], row["context"]): row for row in rows}
+    ids = sorted({operator_id for operator_id, _ in lacking})
+    for start in range(0, len(ids), CHUNK):
+        query = select(table.c.operator_id, table.c.context).where(
+            table.c.target_id == rows[0]["target_id"], table.c.operator_id.in_(ids[start : start + CHUNK])
+        )
+        for operator_id, context in connection.execute(query):
+            lacking.pop((operator_id, context), None)
+    if lacking:
+        connection.execute(insert(table), list(lacking.values()))
+
+
+def _put_session(connection: Connection, target_id: int, session: Session, batch_id: str) -> int | None:
+    """The new session's id; None where the batch is stored already."""
+    if connection.scalar(select(tables.session.c.id).where(tables.session.c.batch == batch_id)) is not None:
+        return None
+    row = {**asdict(session), "target_id": target_id, "batch": batch_id}
+    result = connection.execute(insert(tables.session).values(row))
+    assert result.inserted_primary_key is not None
+    return int(result.inserted_primary_key[0])
+
+
+def _measurement_row(row: Measurement) -> dict[str, Any]:
+    found = statistics(row.bursts_ns, row.loops, row.overhead_ns)
+    doubts = (*row.doubts, "below-overhead") if found.below_overhead else row.doubts
+    return {
+        "samples": pack(row.bursts_ns, row.started_s),
+        "loops": row.loops,
+        "overhead_ns": row.overhead_ns,
+        "rejected": row.rejected,
+        "doubts": " ".join(dict.fromkeys(doubts)),
+        "clean": is_clean(doubts),
+        "latency_ns": found.latency_ns,
+        "mad_ns": found.mad_ns,
+        "count": found.samples,
+        "energy_uj": row.energy_uj,
+    }
+
+
+def _measurement(row: Any) -> Measurement:
+    bursts, started = unpack(row.samples)
+    doubts = tuple(row.doubts.split())
+    return Measurement(row.key, bursts, started, row.loops, row.overhead_ns, row.rejected, doubts, row.energy_uj)
+
+
+def _network_row(row: NetworkMeasurement) -> dict[str, Any]:
+    text = json.dumps([row.name, row.space, row.graph], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return {"digest": digest, "name": row.name, "space": row.space, "graph": dict(row.graph)}
+
+
+def _network_measurement_row(row: NetworkMeasurement) -> dict[str, Any]:
+    return {
+        "samples": pack(row.bursts_ns, row.started_s),
+        "loops": row.loops,
+        "overhead_ns": row.overhead_ns,
+        "doubts": " ".join(row.doubts),
+        "latency_ns": statistics(row.bursts_ns, row.loops, row.overhead_ns).latency_ns,
+    }
+
+
+def _network_measurement(row: Any) -> NetworkMeasurement:
+    bursts, started = unpack(row.samples)
+    doubts = tuple(row.doubts.split())
+    return NetworkMeasurement(row.name, row.space, row.graph, bursts, started, row.loops, row.overhead_ns, doubts)
+
+
+def _entry(key: str, weight_bytes: int, rows: Sequence[Any], label: str) -> LutEntry:
+    """Columns of a row from the third on: latency, MAD, samples, clean, doubts."""
+    used = [row for row in rows if row[5]] or rows
+    doubts = dict.fromkeys(doubt for row in used for doubt in row[6].split())
+    latency = combine([row[2] for row in used])
+    mad = max(row[3] for row in used)
+    return LutEntry(key, latency, mad, sum(row[4] for row in used), len(used), weight_bytes, tuple(doubts), label)
+
+
+def _target(value: Mapping[str, Any]) -> Target:
+    options = tuple((name, text) for name, text in value["options"])
+    return Target(**{**value, "cpus": tuple(value["cpus"]), "options": options})

@@ -1,0 +1,35 @@
+"""Seeded weights: the same values in every file format, different for every operator of a network."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ops_catalog import ops
+from ops_catalog.ops.contract import Array
+from ops_catalog.spec import OpSpec
+
+SMALL = 0.05
+
+
+def make_weights(op: OpSpec, seed: int, index: int) -> dict[str, Array]:
+    """The constants of the ``index``-th operator of a network, by name, float32.
+
+    He-normal, so that activations neither vanish nor explode; biases small, scales near one.
+
+    References:
+        He et al., Delving deep into rectifiers, ICCV 2015.
+    """
+    rng = np.random.default_rng((seed, index))
+    return {weight.name: _draw(rng, weight.shape, weight.fan_in) for weight in ops.weights(op)}
+
+
+def _draw(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> Array:
+    values = rng.standard_normal(shape, dtype=np.float32)
+    if fan_in == 0:
+        return values * np.float32(SMALL)
+    if fan_in == 1:
+        return np.float32(1) + values * np.float32(SMALL)
+    values *= np.float32(math.sqrt(2 / fan_in))
+    return values

@@ -46,7 +46,7 @@ OPTIONS = {
 VERSIONS = {
     "ADD": (1, 2), "AVERAGE_POOL_2D": (1, 2), "BATCH_MATMUL": (1, 2), "CONCATENATION": (1, 2), "CONV_2D": (1, 3),
     "DEPTHWISE_CONV_2D": (2, 3), "DEQUANTIZE": (3, 3), "FULLY_CONNECTED": (5, 5), "GELU": (1, 2), "LOGISTIC": (1, 2),
-    "MAX_POOL_2D": (1, 2), "MEAN": (1, 2), "MUL": (1, 2), "PAD": (1, 2), "RELU": (1, 2), "RELU6": (1, 2),
+    "MAX_POOL_2D": (1, 2), "MEAN": (1, 2), "MUL": (1, 2), "PAD": (1, 2), "PADV2": (1, 2), "QUANTIZE": (2, 2), "RELU": (1, 2), "RELU6": (1, 2),
     "RESIZE_BILINEAR": (3, 3), "RESIZE_NEAREST_NEIGHBOR": (3, 3), "SOFTMAX": (1, 2), "SUB": (1, 2),
     "TRANSPOSE": (1, 2),
 }  # fmt: skip

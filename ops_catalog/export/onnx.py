@@ -66,11 +66,15 @@ class _Model:
         return name
 
     def weight(self, name: str) -> str:
-        array = self._weights[name]
-        full = f"{self._node.output}.{name}"
         if self._quant:
-            return self._quantised_weight(name, full, array)
-        return self._constant(full, array.astype(np.float16) if self._graph.dtype == "float16" else array)
+            return self._quantised_weight(name, f"{self._node.output}.{name}", self._weights[name])
+        return self.float_weight(name)
+
+    def float_weight(self, name: str) -> str:
+        array = self._weights[name]
+        return self._constant(
+            f"{self._node.output}.{name}", array.astype(np.float16) if self._graph.dtype == "float16" else array
+        )
 
     def constant(self, array: Array) -> str:
         """A parameter, shared by all operators that need the same; floats in the Graph's type."""

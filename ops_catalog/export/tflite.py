@@ -145,6 +145,20 @@ class _Model:
         quant = from_range(float(array.min()), float(array.max()))
         return self._add_constant(name, store(array, quant), scales=np.array([quant[0]], np.float32), zero=quant[1])
 
+    def like(self, tensor: str, value: float) -> str:
+        quant = self._stored[tensor].quant
+        name = f"{self._node.output}.{len(self._tensors)}"
+        if quant is None:
+            return self._add_constant(name, np.array(value, np.float32))
+        stored = store(np.array(value, np.float32), quant)
+        return self._add_constant(name, stored, scales=np.array([quant[0]], np.float32), zero=quant[1])
+
+    def rescaled(self, tensor: str) -> str:
+        entry, own = self._stored[tensor], self._quant.get(self._node.output)
+        if entry.quant == own:
+            return tensor
+        return self.emit("QUANTIZE", [tensor], entry.shape, image=entry.image)
+
     def refuse(self, reason: str) -> SpecError:
         """The error of an operator that TFLite does not have in this dtype."""
         return SpecError(f"{self._node.op.type} must have a {self._graph.dtype} kernel in TFLite, but {reason}")

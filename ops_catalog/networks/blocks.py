@@ -1,119 +1,95 @@
-"""The blocks that image networks are made of: plain, inverted residual, bottleneck and basic residual, squeeze-excite, head.
+"""Blocks that convolutional networks are made of, written onto a Network; each returns the name of its output.
 
-Every block adds operators to a Network and returns the name of its output. Batch norm is folded into the bias,
-activations and residual sums are part of the convolution before them. Windows are padded "same": the networks cost
-what the originals cost, and no engine needs an operator of its own for padding.
-
-References:
-    Sandler et al., MobileNetV2, CVPR 2018; He et al., Deep Residual Learning, CVPR 2016;
-    Hu et al., Squeeze-and-Excitation Networks, CVPR 2018.
+Batch norm is folded into the bias of the convolution before it, as every engine does for inference; residuals and
+activations are part of the convolution that they follow.
 """
 
 from __future__ import annotations
 
 from ops_catalog.build import Network
-from ops_catalog.spec import Value
-
-CLASSES = 1000
 
 
-def conv(
-    network: Network,
-    x: str,
-    channels: int,
-    kernel: int = 1,
-    stride: int = 1,
-    activation: str = "none",
-    residual: str | None = None,
-) -> str:
-    """A convolution with a square kernel; the residual is added before the activation."""
-    inputs = (x,) if residual is None else (x, residual)
-    attributes: dict[str, Value] = {"kernel": (kernel, kernel), "stride": (stride, stride), "activation": activation}
-    return network.add("conv2d", *inputs, out_channels=channels, **attributes)
+def conv(net: Network, x: str, channels: int, kernel: int = 1, stride: int = 1, activation: str = "none") -> str:
+    """A square convolution with "same" padding."""
+    return net.add(
+        "conv2d", x, out_channels=channels, kernel=(kernel, kernel), stride=(stride, stride), activation=activation
+    )
 
 
-def depthwise(network: Network, x: str, kernel: int, stride: int, activation: str) -> str:
-    """A depthwise convolution with a square kernel."""
-    attributes: dict[str, Value] = {"kernel": (kernel, kernel), "stride": (stride, stride), "activation": activation}
-    return network.add("depthwise_conv2d", x, **attributes)
-
-
-def squeeze_excite(network: Network, x: str, squeezed: int, gate: str) -> str:
-    """Scales every channel by what the mean of all channels says; ``gate`` is hard_sigmoid or sigmoid."""
-    y = network.add("global_average_pool", x)
-    y = conv(network, y, squeezed, activation="relu")
-    y = conv(network, y, _channels(network, x), activation=gate)
-    return network.add("mul", x, y)
+def depthwise(net: Network, x: str, kernel: int = 3, stride: int = 1, activation: str = "relu6") -> str:
+    return net.add("depthwise_conv2d", x, kernel=(kernel, kernel), stride=(stride, stride), activation=activation)
 
 
 def inverted_residual(
-    network: Network,
+    net: Network,
     x: str,
-    expanded: int | None,
+    middle: int,
     channels: int,
     kernel: int = 3,
     stride: int = 1,
     activation: str = "relu6",
-    squeezed: int = 0,
+    squeeze: int = 0,
+    expand: bool = True,
     gate: str = "hard_sigmoid",
 ) -> str:
-    """Widen, filter depthwise, project back; the input is added where shape and stride allow.
+    """1x1 to ``middle`` channels, depthwise, optional squeeze-excite, 1x1 to ``channels``; residual where shapes agree.
 
     Args:
-        expanded: channels between; None leaves the widening 1x1 convolution out.
-        squeezed: channels of the squeeze-excite after the depthwise convolution; 0 for none.
+        squeeze: channels inside squeeze-excite; 0 for none.
+        expand: whether the first 1x1 convolution is there; without it ``middle`` must be the input's channels.
+
+    References:
+        Sandler et al., MobileNetV2, CVPR 2018; Howard et al., Searching for MobileNetV3, ICCV 2019.
     """
-    y = x if expanded is None else conv(network, x, expanded, activation=activation)
-    y = depthwise(network, y, kernel, stride, activation)
-    if squeezed:
-        y = squeeze_excite(network, y, squeezed, gate)
-    keeps = stride == 1 and _channels(network, x) == channels
-    return conv(network, y, channels, residual=x if keeps else None)
+    y = conv(net, x, middle, activation=activation) if expand else x
+    y = depthwise(net, y, kernel, stride, activation)
+    if squeeze:
+        y = squeeze_excite(net, y, squeeze, gate)
+    same = stride == 1 and net.shape(x)[1] == channels
+    inputs = (y, x) if same else (y,)
+    return net.add("conv2d", *inputs, out_channels=channels, kernel=(1, 1))
 
 
-def bottleneck(network: Network, x: str, width: int, channels: int, stride: int = 1) -> str:
-    """The deep ResNets' block, with its stride in the 3x3 convolution."""
-    y = conv(network, x, width, activation="relu")
-    y = conv(network, y, width, kernel=3, stride=stride, activation="relu")
-    return conv(network, y, channels, activation="relu", residual=_shortcut(network, x, channels, stride))
+def squeeze_excite(net: Network, x: str, squeeze: int, gate: str = "hard_sigmoid") -> str:
+    """Scales every channel by a gate computed from its mean. References: Hu et al., CVPR 2018."""
+    y = net.add("global_average_pool", x)
+    y = conv(net, y, squeeze, activation="relu")
+    y = conv(net, y, net.shape(x)[1], activation=gate)
+    return net.add("mul", x, y)
 
 
-def basic(network: Network, x: str, channels: int, stride: int = 1) -> str:
-    """The shallow ResNets' block: two 3x3 convolutions, the stride in the first."""
-    y = conv(network, x, channels, kernel=3, stride=stride, activation="relu")
-    return conv(network, y, channels, kernel=3, activation="relu", residual=_shortcut(network, x, channels, stride))
+def bottleneck(net: Network, x: str, middle: int, channels: int, stride: int = 1) -> str:
+    """ResNet's 1x1, 3x3, 1x1 with the stride in the 3x3; the shortcut is a 1x1 convolution where shapes differ.
+
+    References:
+        He et al., CVPR 2016; stride placement as in torchvision ("v1.5").
+    """
+    residual = _shortcut(net, x, channels, stride)
+    y = conv(net, x, middle, activation="relu")
+    y = conv(net, y, middle, 3, stride, activation="relu")
+    return net.add("conv2d", y, residual, out_channels=channels, kernel=(1, 1), activation="relu")
 
 
-def residual_stem(network: Network, channels: int) -> str:
-    """What ResNets begin with: a 7x7 convolution and a 3x3 maximum, each of stride 2."""
-    y = conv(network, network.input, channels, kernel=7, stride=2, activation="relu")
-    return network.add("max_pool", y, kernel=(3, 3), stride=(2, 2), padding="same")
+def basic_residual(net: Network, x: str, channels: int, stride: int = 1) -> str:
+    """ResNet's two 3x3 convolutions."""
+    residual = _shortcut(net, x, channels, stride)
+    y = conv(net, x, channels, 3, stride, activation="relu")
+    return net.add("conv2d", y, residual, out_channels=channels, kernel=(3, 3), activation="relu")
 
 
-def classifier(network: Network, x: str) -> str:
-    """The mean of every channel, and a score for each of the 1000 classes of ImageNet."""
-    return scores(network, network.add("global_average_pool", x))
+def classifier(net: Network, x: str, classes: int = 1000) -> str:
+    """Mean of every channel, then a linear layer."""
+    y = net.add("global_average_pool", x)
+    y = net.add("reshape", y, shape=(net.shape(y)[0], net.shape(y)[1]))
+    return net.add("linear", y, out_features=classes)
 
 
-def scores(network: Network, x: str) -> str:
-    """A score per class from an N x C x 1 x 1 image."""
-    batch, channels, _, _ = network.shape(x)
-    flat = network.add("reshape", x, shape=(batch, channels))
-    return network.add("linear", flat, out_features=CLASSES)
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """The nearest multiple of ``divisor``, but never more than 10 % below: TensorFlow's rule for widths."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-def divisible(channels: float, divisor: int = 8) -> int:
-    """The multiple of ``divisor`` nearest to ``channels``, but never below 90 % of it (MobileNetV2's rule)."""
-    nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return nearest if nearest >= 0.9 * channels else nearest + divisor
-
-
-def _shortcut(network: Network, x: str, channels: int, stride: int) -> str:
-    """What a residual block adds: its input, projected where the shape changes."""
-    if stride == 1 and _channels(network, x) == channels:
-        return x
-    return conv(network, x, channels, stride=stride)
-
-
-def _channels(network: Network, x: str) -> int:
-    return network.shape(x)[1]
+def _shortcut(net: Network, x: str, channels: int, stride: int) -> str:
+    same = stride == 1 and net.shape(x)[1] == channels
+    return x if same else conv(net, x, channels, 1, stride)

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from ops_catalog.spec import OpSpec, TensorSpec, Value
+from ops_catalog.spec import OpSpec, SpecError, TensorSpec, Value
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,11 +39,12 @@ class OnnxBuilder(Protocol):
     """What ``to_onnx`` emits through. Tensors are names. Images are stored N x C x H x W.
 
     In an int8 model every method speaks of dequantised values: the exporter puts QuantizeLinear and
-    DequantizeLinear around what the operator emits, and ``weight`` returns a dequantised constant.
+    DequantizeLinear around what the operator emits, and ``weight`` returns a dequantised constant; ``float_weight`` one that stays float.
     """
 
     def node(self, op_type: str, inputs: Sequence[str], **attributes: Any) -> str: ...
     def weight(self, name: str) -> str: ...
+    def float_weight(self, name: str) -> str: ...
     def constant(self, array: Array) -> str: ...
 
 
@@ -55,7 +56,9 @@ class TfliteBuilder(Protocol):
     output is stored. ``quant`` is the output's (scale, zero point) in an int8 model: the operator's own by
     default, ``quant_of(x)`` where it must equal an input's.
     ``weight(name, order)`` is the constant with its axes in the given order; ``constant`` is an int32
-    parameter such as paddings; ``operand`` a float constant that is quantised in an int8 model.
+    parameter such as paddings; ``operand`` a float constant that is quantised in an int8 model; ``like(x, value)`` one
+    value of x's type and scale. ``rescaled(x)`` brings x to the operator's own output scale in an int8 model.
+    ``refuse`` makes the error of an operator that TFLite does not have in this dtype.
     """
 
     int8: bool
@@ -77,6 +80,9 @@ class TfliteBuilder(Protocol):
     def bias(self, name: str, data: str, weight: str) -> str: ...
     def constant(self, array: Array) -> str: ...
     def operand(self, array: Array) -> str: ...
+    def like(self, tensor: str, value: float) -> str: ...
+    def rescaled(self, tensor: str) -> str: ...
+    def refuse(self, reason: str) -> SpecError: ...
     def quant_of(self, tensor: str) -> tuple[float, int] | None: ...
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from host.bench import Bench
 from host.errors import HostError
 from host.lowering import Lowered, carriers, lower, lower_as_exported
+from host.native import Piece
 from host.session import AgentDied
 from host.setting import Progress, Summary, Workload
-from lut_db.lut import resolve
+from lut_db.lut import Lowerings, resolve
+from lut_db.records import Lowering
 from ops_catalog.build import single
-from ops_catalog.spec import Graph, SpecError
+from ops_catalog.spec import Graph, OpSpec, SpecError
 from ops_catalog.sweep import distinct_operators
 
 Files = dict[str, str | None]
@@ -52,27 +53,43 @@ def _learn_as_exported(
 
 def _learn_lowered(bench: Bench, workload: Workload, settled: set[str], summary: Summary, progress: Progress) -> Files:
     files: Files = {}
-    mapping = bench.store.lowerings(bench.target)
-    graphs = [*workload.graphs, *carriers(workload.operators)]
-    for count, graph in enumerate(graphs):
+    mapping = dict(bench.store.lowerings(bench.target))
+    wanted = {op.key for op in workload.operators}
+    graphs = [(graph, None) for graph in workload.graphs]
+    graphs += [(graph, wanted) for graph in carriers(_unseen(workload, mapping, settled, files))]
+    for count, (graph, only) in enumerate(graphs):
         progress.tell("lower", count, len(graphs))
-        steps = resolve(graph, mapping)
-        keys = {key for step in steps if step for key in step.natives}
-        if None not in steps and keys <= settled:
-            files.update(dict.fromkeys(keys, None))
+        if only is None and _is_settled(resolve(graph, mapping), settled, files):
             continue
         for lowered in _lowered(bench, graph, summary):
-            mapping.update({(row.op_key, row.context): row for row in lowered.lowerings})
-            _keep(bench, lowered, settled, files)
+            rows = [row for row in lowered.lowerings if only is None or row.op_key in only]
+            mapping.update({(row.op_key, row.context): row for row in rows})
+            _keep(bench, rows, lowered.pieces, settled, files)
     return files
 
 
-def _keep(bench: Bench, lowered: Lowered, settled: set[str], files: Files) -> None:
-    pieces = lowered.pieces
-    bench.store.put_lowerings(bench.target, lowered.lowerings, [piece.op for piece in pieces.values()])
-    for key, piece in pieces.items():
+def _unseen(workload: Workload, mapping: Lowerings, settled: set[str], files: Files) -> list[OpSpec]:
+    """Operators, asked for by themselves, that were never lowered so or whose natives are not all settled."""
+    return [op for op in workload.operators if not _is_settled(resolve(single(op), mapping), settled, files)]
+
+
+def _is_settled(steps: Sequence[Lowering | None], settled: set[str], files: Files) -> bool:
+    """Whether all is known of these steps; their natives then count as wanted."""
+    keys = {key for step in steps if step for key in step.natives}
+    if None in steps or not keys <= settled:
+        return False
+    files.update(dict.fromkeys(keys, None))
+    return True
+
+
+def _keep(
+    bench: Bench, rows: Sequence[Lowering], pieces: Mapping[str, Piece], settled: set[str], files: Files
+) -> None:
+    keys = {key for row in rows for key in row.natives}
+    bench.store.put_lowerings(bench.target, rows, [pieces[key].op for key in keys])
+    for key in keys:
         if files.get(key) is None:
-            files[key] = None if key in settled else bench.put_file(key, piece.model())
+            files[key] = None if key in settled else bench.put_file(key, pieces[key].model())
 
 
 def _lowered(bench: Bench, graph: Graph, summary: Summary) -> Iterator[Lowered]:
@@ -88,5 +105,3 @@ def _lowered(bench: Bench, graph: Graph, summary: Summary) -> Iterator[Lowered]:
             return
         for op in dict.fromkeys(graph.operators):
             yield from _lowered(bench, single(op), summary)
-
-

@@ -4,7 +4,7 @@ ONNX Runtime fuses nodes, stores images in blocks of channels and converts betwe
 So the unit of measuring is the NativeOp, one node of the optimised model, and ``lower`` finds out which nodes each
 operator of the Graph became. That depends on the operator and on the form its inputs are in (its context):
 
-* a tensor is "plain" where it keeps its exported name, "blocked" as ONNX Runtime's channel blocks, "nhwc" channels last;
+* a tensor is "plain" as exported, "blocked" in ONNX Runtime's channel blocks, "nhwc" with channels last;
 * a conversion belongs to the first operator that needs it, and leaves its input in both forms;
 * the conversion back at the end belongs to the operator that makes the network's output (``>`` in the context).
 
@@ -19,16 +19,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from host.errors import HostError
 from host.native import Piece, cut
 from lut_db.records import ANY_CONTEXT, Lowering
 from ops_catalog import ops
 from ops_catalog.build import Network, expand, tensors
-from ops_catalog.spec import Graph, NativeOp, OpSpec
+from ops_catalog.spec import Graph, NativeOp, OpSpec, TensorSpec
 
-_TENSOR = re.compile(r"[tx]\d+")
-_EXPORTED = re.compile(r"[tx]\d+([./]\w+)*")
+_TENSOR = re.compile(r"(?:InsertedPrecisionFreeCast_)?([tx]\d+)")
+
+
+CARRIED = 12
+"""Operators in one carrier: enough to share the cost of optimising, few enough for one refusal not to cost much."""
 
 
 class LoweringError(HostError):
@@ -59,49 +63,67 @@ def lower(graph: Graph, optimised: bytes) -> Lowered:
     return Lowered(tuple(_walk(graph, pieces)), {piece.op.key: piece for piece in pieces})
 
 
-def carriers(operators: Sequence[OpSpec], size: int = 24) -> Iterator[Graph]:
-    """Graphs that show operators in the contexts a network has, many operators a Graph.
+def carriers(operators: Sequence[OpSpec]) -> Iterator[Graph]:
+    """Graphs that show operators in the contexts a network can have, several operators a Graph.
 
-    Each stands twice in its carrier: alone, and with images that a convolution made before it and a convolution
-    that reads it after.
+    Each operator stands in it once alone, making the network's output, and once for every way its images can lie:
+    plain, as a convolution made them, or both.
     """
-    for start in range(0, len(operators), size):
-        yield _carrier(operators[start : start + size])
+    for start in range(0, len(operators), CARRIED):
+        yield _carrier(operators[start : start + CARRIED])
 
 
 def _carrier(operators: Sequence[OpSpec]) -> Graph:
-    shapes = [tensor.shape for op in operators for tensor in (*op.inputs, *op.inputs)]
-    network = Network(f"carrier of {len(operators)}", *shapes, dtype=operators[0].dtype)
+    cases = [(op, ways) for op in operators for ways in (None, *product(*map(_ways, op.inputs)))]
+    shapes = [tensor.shape for op, _ in cases for tensor in op.inputs]
+    network = Network(f"carrier of {operators[0].key} and {len(operators) - 1} more", *shapes, dtype=operators[0].dtype)
     free = iter([f"x{i}" for i in range(len(shapes))])
-    ends = []
-    for op in operators:
-        attributes = ops.attributes(op)
-        ends.append(network.add(op.type, *(next(free) for _ in op.inputs), **attributes))
-        made = [_same_image(network, next(free)) for _ in op.inputs]
-        ends.append(_same_image(network, network.add(op.type, *made, **attributes)))
+    ends: list[str] = []
+    for op, ways in cases:
+        inputs = [next(free) for _ in op.inputs]
+        if ways is None:
+            ends.append(network.add(op.type, *inputs, **ops.attributes(op)))
+            continue
+        laid = [_laid(network, name, way, ends) for name, way in zip(inputs, ways, strict=True)]
+        ends.append(_read(network, network.add(op.type, *laid, **ops.attributes(op))))
     return network.finish(*ends)
 
 
-def _same_image(network: Network, tensor: str) -> str:
+def _ways(tensor: TensorSpec) -> tuple[str, ...]:
+    return ("plain", "made", "made and kept") if len(tensor.shape) == 4 else ("plain",)
+
+
+def _laid(network: Network, tensor: str, way: str, ends: list[str]) -> str:
+    """A tensor as it is, made by a convolution, or made and also an output of the network, hence in both forms."""
+    if way == "plain":
+        return tensor
+    made = network.add("conv2d", tensor, out_channels=network.shape(tensor)[1], kernel=(1, 1))
+    if way == "made and kept":
+        ends.append(made)
+    return made
+
+
+def _read(network: Network, tensor: str) -> str:
+    """Something that reads a tensor, so that it is not the network's output."""
     shape = network.shape(tensor)
-    return network.add("conv2d", tensor, out_channels=shape[1], kernel=(1, 1)) if len(shape) == 4 else tensor
+    if len(shape) == 4:
+        return network.add("conv2d", tensor, out_channels=shape[1], kernel=(1, 1))
+    return network.add("softmax", tensor)
 
 
 @dataclass(slots=True)
 class _Forms:
-    """Where each tensor of the Graph lies: its forms by label, and the optimised model's tensor of each form."""
+    """The forms each tensor of the Graph is in by now, and which tensor an optimised model's tensor is a form of."""
 
-    labels: dict[str, list[str]] = field(default_factory=dict)
-    owner: dict[str, tuple[str, str]] = field(default_factory=dict)
+    known: dict[str, set[str]] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
 
-    def add(self, tensor: str, label: str, native_tensor: str) -> None:
-        known = self.labels.setdefault(tensor, [])
-        if label not in known:
-            known.append(label)
-        self.owner[native_tensor] = (tensor, label)
+    def add(self, tensor: str, form: str, native_tensor: str) -> None:
+        self.known.setdefault(tensor, set()).add(form)
+        self.source[native_tensor] = tensor
 
     def text(self, tensor: str) -> str:
-        return "+".join(sorted(self.labels[tensor]))
+        return "+".join(sorted(self.known[tensor]))
 
 
 def _walk(graph: Graph, pieces: Sequence[Piece]) -> Iterator[Lowering]:
@@ -113,29 +135,27 @@ def _walk(graph: Graph, pieces: Sequence[Piece]) -> Iterator[Lowering]:
         context = ",".join(forms.text(name) for name in node.inputs) + (">" if node.output in graph.outputs else "")
         mine = owned.get(node.output, [])
         _trace(forms, node.output, node.inputs, mine)
-        natives = tuple(piece.op.key for piece in mine)
+        natives = tuple(sorted(piece.op.key for piece in mine))
         inputs = tuple(forms.text(name) for name in node.inputs)
-        yield Lowering(node.op.key, context, natives, _output_form(forms, node.output, node.inputs), inputs)
-
-
-def _output_form(forms: _Forms, output: str, inputs: Sequence[str]) -> str:
-    """An operator that vanished leaves its output as its first input lies."""
-    if output not in forms.labels:
-        forms.labels[output] = list(forms.labels[inputs[0]])
-    return forms.text(output)
+        yield Lowering(node.op.key, context, natives, forms.text(node.output), inputs)
 
 
 def _trace(forms: _Forms, output: str, inputs: Sequence[str], mine: Sequence[Piece]) -> None:
-    """Follows one operator's nodes: conversions add a form to a tensor, the last node makes the output."""
+    """Follows one operator's nodes: a conversion adds a form to an input, the last other node makes the output.
+
+    An operator that vanished leaves its output as its first input lies.
+    """
+    forms.known[output] = set()
     for piece in mine:
-        source = next((forms.owner[name] for name in piece.inputs if name in forms.owner), None)
-        converts = piece.converts and source is not None
-        label = "plain" if _EXPORTED.fullmatch(piece.output) else piece.label or (source[1] if source else "plain")
-        if converts and source is not None and source[0] in inputs:
-            forms.add(source[0], label, piece.output)
-        else:
-            forms.labels.pop(output, None) if not converts else None
-            forms.add(output, label, piece.output)
+        source = next((forms.source[name] for name in piece.inputs if name in forms.source), output)
+        if piece.converts and source in inputs:
+            forms.add(source, piece.form, piece.output)
+            continue
+        if not piece.converts:
+            forms.known[output] = set()
+        forms.add(output, piece.form, piece.output)
+    if not forms.known[output]:
+        forms.known[output] = set(forms.known[inputs[0]])
 
 
 def _owned(graph: Graph, pieces: Sequence[Piece]) -> dict[str, list[Piece]]:
@@ -144,8 +164,8 @@ def _owned(graph: Graph, pieces: Sequence[Piece]) -> dict[str, list[Piece]]:
     owners: dict[int, str] = {}
     for index, piece in enumerate(pieces):
         match = _TENSOR.match(piece.name) if not piece.converts else None
-        if match and match[0] in order:
-            owners[index] = match[0]
+        if match and match[1] in order:
+            owners[index] = match[1]
     for index in reversed(range(len(pieces))):
         if index not in owners:
             owners[index] = _first_reader(pieces, index, owners, order)
@@ -162,6 +182,6 @@ def _first_reader(pieces: Sequence[Piece], index: int, owners: Mapping[int, str]
     if readers:
         return min(readers, key=order.__getitem__)
     match = _TENSOR.match(made)
-    if match and match[0] in order:
-        return match[0]
+    if match and match[1] in order:
+        return match[1]
     raise LoweringError(f"every optimised node must belong to an operator, but got {pieces[index].name!r} of none")

@@ -8,6 +8,7 @@ optimised it: the block size follows its instruction set.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,9 @@ from ops_catalog.spec import NativeOp, format_shape
 
 Shape = tuple[int, ...]
 
-CONVERSIONS = {"ReorderInput": "blocked", "ReorderOutput": "plain", "Transpose": "nhwc"}
+BLOCKED_DOMAIN = "com.microsoft.nchwc"
+CONVERSIONS = frozenset({"ReorderInput", "ReorderOutput", "Transpose", "Cast", "DequantizeLinear"})
+_EXPORTED_NODE = re.compile(r"t\d+(\.\d+)*(/\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,8 @@ class Piece:
     Attributes:
         name: the node's name there.
         inputs: names of the activations it reads; ``output`` of the one it writes.
-        converts: it only changes how a tensor lies in memory.
-        label: the form it leaves its output in, "" where it is that of its input.
+        converts: it only changes the form of a tensor, and no operator of the Graph asked for it.
+        form: how its output lies in memory: plain, blocked or nhwc, and its element type where that is not the Graph's.
         model: the one-node model, not yet serialised.
     """
 
@@ -36,7 +39,7 @@ class Piece:
     inputs: tuple[str, ...]
     output: str
     converts: bool
-    label: str
+    form: str
     model: Callable[[], bytes]
 
 
@@ -51,38 +54,96 @@ def cut(optimised: bytes, shapes: Mapping[str, Shape]) -> list[Piece]:
     model = onnx.load_from_string(optimised)
     constants = {constant.name: constant for constant in model.graph.initializer}
     types = {entry.name: (_declared(entry, shapes), entry.type.tensor_type.elem_type) for entry in model.graph.input}
+    layouts = dict.fromkeys(types, "plain")
+    known = _Known(types, layouts, constants, _block(model, constants), next(iter(types.values()))[1])
     pieces = []
     for node in model.graph.node:
         arrays = [name for name in node.input if name and name not in constants]
-        for name in node.output[:1]:
-            types[name] = (_output_shape(node, types, constants, shapes), _output_type(node, types, constants))
-        pieces.append(_piece(model, node, tuple(dict.fromkeys(arrays)), types, constants))
+        types[node.output[0]] = (_output_shape(node, known, shapes), _output_type(node, known))
+        layouts[node.output[0]] = _layout(node, known)
+        pieces.append(_piece(model, node, tuple(dict.fromkeys(arrays)), known))
     return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a model: shape, element type and layout of every tensor so far; its constants.
+
+    Attributes:
+        block: channels in a block.
+        usual: the element type of the Graph.
+    """
+
+    types: dict[str, tuple[Shape, int]]
+    layouts: dict[str, str]
+    constants: Mapping[str, Any]
+    block: int
+    usual: int
+
+    def shape(self, name: str) -> Shape:
+        return self.types[name][0]
+
+    def read_by(self, node: Any) -> list[str]:
+        return [name for name in node.input if name in self.types]
+
+    def first(self, node: Any) -> tuple[Shape, int]:
+        """Shape and type of the first activation a node reads, else of its first constant."""
+        names = self.read_by(node)
+        if names:
+            return self.types[names[0]]
+        constant = self.constants[node.input[0]]
+        return tuple(constant.dims), int(constant.data_type)
+
+    def weight_dims(self, node: Any) -> Shape:
+        """Of the constant with the most dimensions."""
+        return max((tuple(self.constants[name].dims) for name in node.input if name in self.constants), key=len, default=())
+
+
+def _block(model: Any, constants: Mapping[str, Any]) -> int:
+    """Channels in a block: 16, or 8 where a blocked convolution has an odd number of eights."""
+    blocked = (node for node in model.graph.node if node.domain == BLOCKED_DOMAIN and node.op_type == "Conv")
+    return 8 if any(constants[node.input[1]].dims[0] % 16 for node in blocked) else 16
 
 
 def _declared(entry: Any, shapes: Mapping[str, Shape]) -> Shape:
     return shapes.get(entry.name) or tuple(dim.dim_value for dim in entry.type.tensor_type.shape.dim)
 
 
-def _piece(model: Any, node: Any, arrays: tuple[str, ...], types: Mapping[str, Any], constants: Mapping[str, Any]) -> Piece:
-    weights = [constants[name] for name in dict.fromkeys(node.input) if name in constants]
+def _piece(model: Any, node: Any, arrays: tuple[str, ...], known: _Known) -> Piece:
+    weights = [known.constants[name] for name in dict.fromkeys(node.input) if name in known.constants]
     weight_bytes = sum(len(weight.raw_data) for weight in weights)
-    key = _key(node, [types[name] for name in arrays], weights)
+    key = _key(node, [known.types[name] for name in arrays], weights)
     return Piece(
         NativeOp(key, weight_bytes),
         node.name,
         arrays,
         node.output[0],
-        node.op_type in CONVERSIONS,
-        _label(node),
-        lambda: _one_node_model(model, node, arrays, types, weights),
+        node.op_type in CONVERSIONS and not _EXPORTED_NODE.fullmatch(node.name),
+        _form(node.output[0], known),
+        lambda: _one_node_model(model, node, arrays, known.types, weights),
     )
 
 
-def _label(node: Any) -> str:
-    if node.op_type in CONVERSIONS:
-        return CONVERSIONS[node.op_type]
-    return "blocked" if node.domain == "com.microsoft.nchwc" else "nhwc" if _attributes(node).get("channels_last") else ""
+def _layout(node: Any, known: _Known) -> str:
+    """How a node leaves its output: as the node demands, else as its first input lies."""
+    shape, _ = known.types[node.output[0]]
+    if len(shape) != 4:
+        return "plain"
+    last = bool(_attributes(node).get("channels_last"))
+    if node.op_type == "ReorderOutput":
+        return "nhwc" if last else "plain"
+    if node.domain == BLOCKED_DOMAIN:
+        return "blocked"
+    names = known.read_by(node)
+    before = known.layouts[names[0]] if names else "plain"
+    if node.op_type == "Transpose" and not _EXPORTED_NODE.fullmatch(node.name):
+        return "plain" if before == "nhwc" else "nhwc"
+    return "nhwc" if last else before
+
+
+def _form(name: str, known: _Known) -> str:
+    kind = known.types[name][1]
+    return known.layouts[name] + ("" if kind == known.usual else f":{_type_name(kind)}")
 
 
 def _key(node: Any, arrays: Sequence[tuple[Shape, int]], weights: Sequence[Any]) -> str:
@@ -132,7 +193,7 @@ def _one_node_model(model: Any, node: Any, arrays: Sequence[str], types: Mapping
     return bytes(one.SerializeToString())
 
 
-def _output_type(node: Any, types: Mapping[str, Any], constants: Mapping[str, Any]) -> int:
+def _output_type(node: Any, known: _Known) -> int:
     import onnx
 
     if node.op_type == "Cast":
@@ -140,68 +201,68 @@ def _output_type(node: Any, types: Mapping[str, Any], constants: Mapping[str, An
     if node.op_type == "DequantizeLinear":
         return int(onnx.TensorProto.FLOAT)
     if node.op_type == "QuantizeLinear":
-        return int(constants[node.input[2]].data_type) if len(node.input) > 2 else int(onnx.TensorProto.UINT8)
-    return int(next(types[name][1] for name in node.input if name in types))
+        return int(known.constants[node.input[2]].data_type) if len(node.input) > 2 else int(onnx.TensorProto.UINT8)
+    return known.first(node)[1]
 
 
-def _output_shape(node: Any, types: Mapping[str, Any], constants: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Shape:
+def _output_shape(node: Any, known: _Known, shapes: Mapping[str, Shape]) -> Shape:
     name = node.output[0]
     if name in shapes:
         return shapes[name]
-    first = next(types[name][0] for name in node.input if name in types)
+    first, _ = known.first(node)
     rule = _SHAPE_RULES.get(node.op_type)
-    return rule(first, node, types, constants) if rule else first
+    return rule(first, node, known) if rule else first
 
 
-def _window(x: Shape, node: Any, types: Mapping[str, Any], constants: Mapping[str, Any]) -> Shape:
+def _window(x: Shape, node: Any, known: _Known) -> Shape:
     attributes = _attributes(node)
     last = bool(attributes.get("channels_last"))
-    weight = max((constants[name].dims for name in node.input if name in constants), key=len, default=())
+    weight = known.weight_dims(node)
     channels = weight[0] if len(weight) == 4 else x[3 if last else 1]
-    kernel = attributes.get("kernel_shape") or list(weight[2:])
+    kernel = attributes.get("kernel_shape") or weight[2:]
     pads, strides = attributes.get("pads") or [0] * 4, attributes.get("strides") or [1, 1]
     dilations = attributes.get("dilations") or [1, 1]
-    size = [
-        (x[axis + (1 if last else 2)] + pads[axis] + pads[axis + 2] - dilations[axis] * (kernel[axis] - 1) - 1) // strides[axis] + 1
-        for axis in (0, 1)
-    ]
-    return (x[0], *size, channels) if last else (x[0], channels, *size)
+
+    def slid(axis: int) -> int:
+        size = x[axis + (1 if last else 2)] + pads[axis] + pads[axis + 2]
+        return int((size - dilations[axis] * (kernel[axis] - 1) - 1) // strides[axis] + 1)
+
+    return (x[0], slid(0), slid(1), channels) if last else (x[0], channels, slid(0), slid(1))
 
 
-def _global_pool(x: Shape, node: Any, types: Mapping[str, Any], constants: Mapping[str, Any]) -> Shape:
+def _global_pool(x: Shape, node: Any, known: _Known) -> Shape:
     return (x[0], 1, 1, x[3]) if _attributes(node).get("channels_last") else (x[0], x[1], 1, 1)
 
 
-def _reorder_input(x: Shape, node: Any, types: Mapping[str, Any], constants: Mapping[str, Any]) -> Shape:
+def _reorder_input(x: Shape, node: Any, known: _Known) -> Shape:
     if _attributes(node).get("channels_last"):
         x = (x[0], x[3], x[1], x[2])
-    return (x[0], -(-x[1] // BLOCK) * BLOCK, x[2], x[3])
+    return (x[0], -(-x[1] // known.block) * known.block, x[2], x[3])
 
 
-def _reorder_output(x: Shape, node: Any, types: Mapping[str, Any], constants: Mapping[str, Any]) -> Shape:
+def _reorder_output(x: Shape, node: Any, known: _Known) -> Shape:
     attributes = _attributes(node)
-    plain = (x[0], int(attributes["channels"]), x[2], x[3])
-    return (plain[0], plain[2], plain[3], plain[1]) if attributes.get("channels_last") else plain
+    channels = int(attributes["channels"])
+    return (x[0], x[2], x[3], channels) if attributes.get("channels_last") else (x[0], channels, x[2], x[3])
 
 
-def _transpose(x: Shape, node: Any, types: Mapping[str, Any], constants: Mapping[str, Any]) -> Shape:
+def _transpose(x: Shape, node: Any, known: _Known) -> Shape:
     return tuple(x[axis] for axis in _attributes(node)["perm"])
 
 
-def _gemm(x: Shape, node: Any, types: Mapping[str, Any], constants: Mapping[str, Any]) -> Shape:
-    weight = max((constants[name].dims for name in node.input if name in constants), key=len)
+def _gemm(x: Shape, node: Any, known: _Known) -> Shape:
+    weight = known.weight_dims(node)
     return (*x[:-1], weight[0] if _attributes(node).get("transB") else weight[-1])
 
 
-def _concat(x: Shape, node: Any, types: Mapping[str, Any], constants: Mapping[str, Any]) -> Shape:
+def _concat(x: Shape, node: Any, known: _Known) -> Shape:
     axis = int(_attributes(node)["axis"]) % len(x)
-    total = sum(types[name][0][axis] for name in node.input if name in types)
+    total = sum(known.shape(name)[axis] for name in known.read_by(node))
     return (*x[:axis], total, *x[axis + 1 :])
 
 
-def _broadcast(x: Shape, node: Any, types: Mapping[str, Any], constants: Mapping[str, Any]) -> Shape:
-    every = [types[name][0] for name in node.input if name in types]
-    return max(every, key=math.prod)
+def _broadcast(x: Shape, node: Any, known: _Known) -> Shape:
+    return max((known.shape(name) for name in known.read_by(node)), key=math.prod)
 
 
 _SHAPE_RULES = {

@@ -29,8 +29,8 @@ def compute(activation: str, x: Array) -> Array:
 
 
 def to_onnx(activation: str, build: OnnxBuilder, x: str) -> str:
-    """The nodes of a fused activation."""
-    if activation == "none":
+    """The nodes of a fused activation; none in an int8 model, whose output saturates at the activation's limits."""
+    if activation == "none" or build.int8:
         return x
     if activation == "relu":
         return build.node("Relu", [x])

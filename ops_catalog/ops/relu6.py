@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ops_catalog.ops import activation, elementwise
+from ops_catalog.ops import elementwise
 from ops_catalog.ops.contract import OWN, Array, OnnxBuilder, TfliteBuilder
 from ops_catalog.spec import OpSpec, Value
 
@@ -20,7 +20,7 @@ def compute(op: OpSpec, inputs: Sequence[Array], weights: Mapping[str, Array]) -
 
 
 def to_onnx(op: OpSpec, build: OnnxBuilder, inputs: Sequence[str]) -> str:
-    return activation.to_onnx("relu6", build, inputs[0])
+    return build.node("Clip", [inputs[0], build.constant(np.float32(0)), build.constant(np.float32(6))])
 
 
 def to_tflite(op: OpSpec, build: TfliteBuilder, inputs: Sequence[str]) -> str:

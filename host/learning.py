@@ -61,7 +61,7 @@ def _learn_lowered(bench: Bench, workload: Workload, settled: set[str], summary:
         progress.tell("lower", count, len(graphs))
         if only is None and _is_settled(resolve(graph, mapping), settled, files):
             continue
-        for lowered in _lowered(bench, graph, summary):
+        for lowered in _lowered(bench, graph, mapping, summary):
             rows = [row for row in lowered.lowerings if only is None or row.op_key in only]
             mapping.update({(row.op_key, row.context): row for row in rows})
             _keep(bench, rows, lowered.pieces, settled, files)
@@ -92,11 +92,11 @@ def _keep(
             files[key] = None if key in settled else bench.put_file(key, pieces[key].model())
 
 
-def _lowered(bench: Bench, graph: Graph, summary: Summary) -> Iterator[Lowered]:
+def _lowered(bench: Bench, graph: Graph, mapping: Lowerings, summary: Summary) -> Iterator[Lowered]:
     """The lowered Graph; where it cannot be, that of each of its operators which can."""
     try:
         optimised = bench.optimise(bench.put(graph))
-        yield lower(graph, bench.transport.fetch(optimised))
+        yield lower(graph, bench.transport.fetch(optimised), mapping)
     except (SpecError, HostError) as problem:
         if isinstance(problem, AgentDied):
             bench.fresh()
@@ -104,4 +104,4 @@ def _lowered(bench: Bench, graph: Graph, summary: Summary) -> Iterator[Lowered]:
             summary.refused[graph.operators[0].key] = str(problem)
             return
         for op in dict.fromkeys(graph.operators):
-            yield from _lowered(bench, single(op), summary)
+            yield from _lowered(bench, single(op), mapping, summary)

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from host.errors import HostError
 from host.native import Piece, cut
+from lut_db.lut import Lowerings, narrower_context
 from lut_db.records import ANY_CONTEXT, Lowering
 from ops_catalog import ops
 from ops_catalog.build import Network, expand, tensors
@@ -53,14 +54,23 @@ def lower_as_exported(op: OpSpec) -> tuple[Lowering, NativeOp]:
     return Lowering(op.key, ANY_CONTEXT, (op.key,), "plain", plain), NativeOp(op.key, ops.weight_bytes(op))
 
 
-def lower(graph: Graph, optimised: bytes) -> Lowered:
+def lower(graph: Graph, optimised: bytes, known: Lowerings | None = None) -> Lowered:
     """Attributes every node of the optimised model to an operator of the Graph.
+
+    Args:
+        known: what was learned before. Where the same operator in the same context became something else, the row
+            is kept under a narrower context that also names what reads its output.
 
     Raises:
         LoweringError: a node belongs to no operator.
     """
     pieces = cut(optimised, {name: tensor.shape for name, tensor in tensors(expand(graph)).items()})
-    return Lowered(tuple(_walk(graph, pieces)), {piece.op.key: piece for piece in pieces})
+    found = dict(known or {})
+    rows = []
+    for node, row in zip(graph.nodes, _walk(graph, pieces), strict=True):
+        seen = found.setdefault((row.op_key, row.context), row)
+        rows.append(row if seen == row else replace(row, context=narrower_context(graph, node, row.context)))
+    return Lowered(tuple(rows), {piece.op.key: piece for piece in pieces})
 
 
 def carriers(operators: Sequence[OpSpec]) -> Iterator[Graph]:
@@ -94,12 +104,12 @@ def _ways(tensor: TensorSpec) -> tuple[str, ...]:
 
 
 def _laid(network: Network, tensor: str, way: str, ends: list[str]) -> str:
-    """A tensor as it is, made by a convolution, or made and also an output of the network, hence in both forms."""
+    """A tensor as it is, made by a convolution, or made and then read in plain form, hence there in both."""
     if way == "plain":
         return tensor
     made = network.add("conv2d", tensor, out_channels=network.shape(tensor)[1], kernel=(1, 1))
     if way == "made and kept":
-        ends.append(made)
+        ends.append(network.add("softmax", made))
     return made
 
 

@@ -129,7 +129,7 @@ def _layout(node: Any, known: _Known) -> str:
     shape, _ = known.types[node.output[0]]
     if len(shape) != 4:
         return "plain"
-    last = bool(_attributes(node).get("channels_last"))
+    last = _channels_last(node)
     if node.op_type == "ReorderOutput":
         return "nhwc" if last else "plain"
     if node.domain == BLOCKED_DOMAIN:
@@ -175,6 +175,10 @@ def _attributes(node: Any) -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
+def _channels_last(node: Any) -> bool:
+    return bool(_attributes(node).get("channels_last")) or node.op_type.startswith("Nhwc")
+
+
 def _one_node_model(model: Any, node: Any, arrays: Sequence[str], types: Mapping[str, Any], weights: Sequence[Any]) -> bytes:
     import onnx
     from onnx import helper
@@ -215,8 +219,7 @@ def _output_shape(node: Any, known: _Known, shapes: Mapping[str, Shape]) -> Shap
 
 
 def _window(x: Shape, node: Any, known: _Known) -> Shape:
-    attributes = _attributes(node)
-    last = bool(attributes.get("channels_last"))
+    attributes, last = _attributes(node), _channels_last(node)
     weight = known.weight_dims(node)
     channels = weight[0] if len(weight) == 4 else x[3 if last else 1]
     kernel = attributes.get("kernel_shape") or weight[2:]
@@ -231,19 +234,18 @@ def _window(x: Shape, node: Any, known: _Known) -> Shape:
 
 
 def _global_pool(x: Shape, node: Any, known: _Known) -> Shape:
-    return (x[0], 1, 1, x[3]) if _attributes(node).get("channels_last") else (x[0], x[1], 1, 1)
+    return (x[0], 1, 1, x[3]) if _channels_last(node) else (x[0], x[1], 1, 1)
 
 
 def _reorder_input(x: Shape, node: Any, known: _Known) -> Shape:
-    if _attributes(node).get("channels_last"):
+    if _channels_last(node):
         x = (x[0], x[3], x[1], x[2])
     return (x[0], -(-x[1] // known.block) * known.block, x[2], x[3])
 
 
 def _reorder_output(x: Shape, node: Any, known: _Known) -> Shape:
-    attributes = _attributes(node)
-    channels = int(attributes["channels"])
-    return (x[0], x[2], x[3], channels) if attributes.get("channels_last") else (x[0], channels, x[2], x[3])
+    channels = int(_attributes(node)["channels"])
+    return (x[0], x[2], x[3], channels) if _channels_last(node) else (x[0], channels, x[2], x[3])
 
 
 def _transpose(x: Shape, node: Any, known: _Known) -> Shape:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lut_db.errors import LutError
 from lut_db.records import ANY_CONTEXT, Calibration, Lowering, LutEntry, Target
-from ops_catalog.spec import Graph, OpSpec
+from ops_catalog.spec import Graph, Node, OpSpec
 
 Lowerings = Mapping[tuple[str, str], Lowering]
 """What operators become, by operator key and context."""
@@ -58,12 +58,19 @@ def resolve(graph: Graph, lowerings: Lowerings) -> list[Lowering | None]:
     found = []
     for node in graph.nodes:
         context = ",".join(forms[name] for name in node.inputs) + (">" if node.output in graph.outputs else "")
-        row = lowerings.get((node.op.key, context)) or lowerings.get((node.op.key, ANY_CONTEXT))
+        contexts = (narrower_context(graph, node, context), context, ANY_CONTEXT)
+        row = next((lowerings[node.op.key, c] for c in contexts if (node.op.key, c) in lowerings), None)
         found.append(row)
         forms[node.output] = row.output_form if row else "plain"
         if row:
             forms.update(zip(node.inputs, row.input_forms, strict=True))
     return found
+
+
+def narrower_context(graph: Graph, node: Node, context: str) -> str:
+    """The context and what reads the output: for engines that decide by what comes after an operator."""
+    readers = [other.op.type for other in graph.nodes if node.output in other.inputs]
+    return f"{context} then {'+'.join(sorted(readers))}"
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,8 @@ class Lowering:
 
     An engine that changes layouts leaves a tensor in one or several forms ("plain", "blocked", "plain+blocked").
     ``context`` is the forms of the inputs at the time it runs, comma-separated, and ``>`` after it where the
-    output is the network's: ``blocked,plain`` or ``plain>``; ``*`` holds in any context.
+    output is the network's: ``blocked,plain`` or ``plain>``; ``*`` holds in any context. Where that is not enough,
+    what reads the output follows: ``nhwc then conv2d``, which goes before the same context without it.
 
     Attributes:
         op_key: key of an OpSpec.

@@ -44,8 +44,11 @@ def mapped(graph: Graph, mapping: dict[tuple[str, str], Lowering]) -> Counter[st
 
 
 def learn(graphs: list[Graph], folder: Path) -> dict[tuple[str, str], Lowering]:
-    rows = (row for graph in graphs for row in lower(graph, optimised(graph, folder)).lowerings)
-    return {(row.op_key, row.context): row for row in rows}
+    mapping: dict[tuple[str, str], Lowering] = {}
+    for graph in graphs:
+        rows = lower(graph, optimised(graph, folder), mapping).lowerings
+        mapping.update({(row.op_key, row.context): row for row in rows})
+    return mapping
 
 
 def test_mapping_learned_from_networks_gives_the_nodes_of_each_whole_network(tmp_path: Path) -> None:

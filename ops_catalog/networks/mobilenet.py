@@ -33,11 +33,12 @@ V3_SMALL = (
 
 
 def build_v1(name: str, width: float = 1.0, resolution: int = 224) -> Graph:
+    """Channels are rounded down, but never below 8."""
     net = Network(name, (1, 3, resolution, resolution))
-    x = conv(net, net.input, int(32 * width), 3, 2, "relu6")
+    x = conv(net, net.input, max(8, int(32 * width)), 3, 2, "relu6")
     for channels, stride in V1_BLOCKS:
         x = depthwise(net, x, 3, stride)
-        x = conv(net, x, int(channels * width), activation="relu6")
+        x = conv(net, x, max(8, int(channels * width)), activation="relu6")
     return net.finish(classifier(net, x))
 
 
@@ -55,14 +56,17 @@ def build_v2(name: str, width: float = 1.0, resolution: int = 224) -> Graph:
 
 
 def build_v3(name: str, width: float = 1.0, resolution: int = 224, size: str = "large") -> Graph:
+    """A block widens its input by the factor that it has at width 1, so rounded inputs make rounded middles."""
     blocks, last, features = (V3_LARGE, 960, 1280) if size == "large" else (V3_SMALL, 576, 1024)
     net = Network(name, (1, 3, resolution, resolution))
     x = conv(net, net.input, round_channels(16 * width), 3, 2, "hard_swish")
+    unscaled = 16
     for kernel, middle, channels, squeezed, activation, stride in blocks:
-        middle, wide = round_channels(middle * width), round_channels(channels * width)
+        enter = net.shape(x)[1]
+        middle, wide = round_channels(enter * middle / unscaled), round_channels(channels * width)
         squeeze = round_channels(middle / 4) if squeezed else 0
-        expand = middle != net.shape(x)[1]
-        x = inverted_residual(net, x, middle, wide, kernel, stride, activation, squeeze, expand)
+        x = inverted_residual(net, x, middle, wide, kernel, stride, activation, squeeze, expand=middle != enter)
+        unscaled = channels
     x = conv(net, x, round_channels(last * width), activation="hard_swish")
     y = net.add("global_average_pool", x)
     y = net.add("reshape", y, shape=(1, net.shape(y)[1]))

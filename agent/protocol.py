@@ -1,8 +1,8 @@
 """The messages between host and agent: one JSON object a line, each with its kind under ``is``.
 
-The host asks (Measure, Optimise, Run, Quit), the agent answers. It greets with Hello before anything is asked. To Measure it
-answers one Opening per model before it touches it, then one Measured or Failure per model, then Done; to Optimise
-and Run one Done or Failure. A line that is no message is answered by a Failure without id.
+The host asks (Measure, Optimise, Run, Quit), the agent answers. It greets with Hello before anything is asked. To
+Measure it answers one Opening per model before it touches it, then one Measured or Failure per model, then Done; to
+Optimise and Run one Done or Failure. A line that is no message is answered by a Failure without id.
 
 Host and agent must be of the same VERSION; there is no negotiation. Python 3.9, standard library only.
 """
@@ -193,13 +193,15 @@ def decode(line: str) -> Message:
         kind = _KINDS[body.pop("is")]
         message = kind(**body)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProtocolError(f"a line must be a message of protocol {VERSION}, but got {line[:200]!r}: {error}") from None
+        raise ProtocolError(
+            f"a line must be a message of protocol {VERSION}, but got {line[:200]!r}: {error}"
+        ) from None
     return _nested(message) if kind is Measure else message
 
 
 def _nested(message: Measure) -> Measure:
     try:
-        models = [Model(**model) for model in message.models]
+        models = [Model(**model) for model in message.models]  # type: ignore[arg-type]
         sampling = Sampling(**message.sampling)  # type: ignore[arg-type]
     except TypeError as error:
         raise ProtocolError(f"a measure request must list models and sampling, but got {error}") from None

@@ -13,7 +13,20 @@ from agent.engines import EngineUnavailable, describe_engines, engine_module
 from agent.machine import read_machine
 from agent.measure import Gauge, Sentinel, Surroundings, calibrate, measure_all, overhead_ns
 from agent.meters import describe_meters
-from agent.protocol import Done, Failure, Hello, Measure, Measured, Message, Model, Opening, Optimise, ProtocolError, Quit, Run
+from agent.protocol import (
+    Done,
+    Failure,
+    Hello,
+    Measure,
+    Measured,
+    Message,
+    Model,
+    Opening,
+    Optimise,
+    ProtocolError,
+    Quit,
+    Run,
+)
 
 Send = Callable[[Message], None]
 
@@ -61,7 +74,9 @@ def measure(request: Measure, send: Send) -> None:
     engine = engine_module(request.engine)
     before = read_conditions()
     null = calibrate("null", engine.open_model(request.null_path, request.options).run, request.sampling)
-    sentinel = Sentinel(engine.open_model(request.sentinel_path, request.options).run if request.sentinel_path else None)
+    sentinel = Sentinel(
+        engine.open_model(request.sentinel_path, request.options).run if request.sentinel_path else None
+    )
     around = Surroundings(interruptions, quiet_gate(int(request.options.get("threads", 1))))
     live = engine.live(request.options)
     waited = 0

@@ -21,7 +21,7 @@ from ops_catalog.ops import make_op
 from ops_catalog.spec import Graph, TensorSpec
 
 SENTINEL = "mobilenet-v2-0.5-128"
-"""Timed all along, so that drift of the machine shows: a network, since neighbours disturb networks before operators."""
+"""Timed all along to show how the machine drifts: a network, since neighbours disturb networks before operators."""
 
 BATCH_LIMIT_S = 180.0
 

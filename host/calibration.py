@@ -30,7 +30,7 @@ class Features:
     def predict(self, calibration: Calibration) -> Array:
         """Latencies in ns (n)."""
         weights = (calibration.scale, calibration.ns_per_weight_byte, calibration.ns_per_node)
-        return self.rows @ np.array(weights)
+        return np.asarray(self.rows @ np.array(weights), np.float64)
 
 
 def fit(features: Features, measured_ns: Array, names: Sequence[str], family: str) -> Calibration:

@@ -17,7 +17,9 @@ from host.show import errors
 from lut_db.errors import LutError
 from ops_catalog.spec import SpecError
 
-app = typer.Typer(name="chamnet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app: typer.Typer = typer.Typer(
+    name="chamnet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 app.command("profile")(cli_measure.profile_command)
 app.command("validate")(cli_measure.validate_command)
 app.command("devices")(cli_measure.devices_command)

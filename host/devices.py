@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from host.transport.local import LocalTransport, open_transport
 from lut_db.records import Device
 
 LOCAL_CPU = "local-cpu"
+ADB_SERVER = ("127.0.0.1", 5037)
 
 MALLOC_TUNABLES = {"hugepages": "glibc.malloc.hugetlb=1", "default": ""}
 """How the agent's memory is taken: huge pages make networks 10-20 % faster and steadier, alike for LUT and networks."""
@@ -53,6 +55,7 @@ def find_unit(name: str, agent_python: str = "") -> Unit:
         return Unit(LOCAL_CPU, agent_python)
     phones = list_phones()
     named = [phone for phone in phones if name in (phone.serial, phone.model, f"adb:{phone.serial}")]
+    server = "" if adb_server_runs() else " (no ADB server runs here: 'adb start-server' starts one)"
     listed = ", ".join(f"{phone.serial} ({phone.model or 'model unknown'}, {phone.state})" for phone in phones)
     if named:
         raise DeviceUnavailable(
@@ -60,20 +63,30 @@ def find_unit(name: str, agent_python: str = "") -> Unit:
             f"{name!r} is connected: {listed}"
         )
     raise DeviceUnavailable(
-        f"device {name!r} must be connected, but ADB lists {listed or 'no phone'}; connect it, allow USB debugging on "
+        f"device {name!r} must be connected, but ADB lists {listed or 'no phone'}{server}; connect it, allow USB debugging on "
         f"its screen and look with 'chamnet devices', or measure here with '--device {LOCAL_CPU}'"
     )
 
 
 def list_phones() -> list[Phone]:
-    """The phones that a running ADB server knows; none where there is no server."""
+    """The phones that a running ADB server knows; none where there is no server: none is started for it."""
     import adbutils
 
+    if not adb_server_runs():
+        return []
     try:
         listed = adbutils.AdbClient().list(extended=True)
     except (adbutils.AdbError, OSError):
         return []
     return [Phone(entry.serial, entry.state, entry.tags.get("model", "")) for entry in listed]
+
+
+def adb_server_runs() -> bool:
+    try:
+        with socket.create_connection(ADB_SERVER, timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def local_device(hello: Hello) -> Device:

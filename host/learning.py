@@ -55,7 +55,7 @@ def _learn_lowered(bench: Bench, workload: Workload, settled: set[str], summary:
     files: Files = {}
     mapping = dict(bench.store.lowerings(bench.target))
     wanted = {op.key for op in workload.operators}
-    graphs = [(graph, None) for graph in workload.graphs]
+    graphs: list[tuple[Graph, set[str] | None]] = [(graph, None) for graph in workload.graphs]
     graphs += [(graph, wanted) for graph in carriers(_unseen(workload, mapping, settled, files))]
     for count, (graph, only) in enumerate(graphs):
         progress.tell("lower", count, len(graphs))
@@ -82,9 +82,7 @@ def _is_settled(steps: Sequence[Lowering | None], settled: set[str], files: File
     return True
 
 
-def _keep(
-    bench: Bench, rows: Sequence[Lowering], pieces: Mapping[str, Piece], settled: set[str], files: Files
-) -> None:
+def _keep(bench: Bench, rows: Sequence[Lowering], pieces: Mapping[str, Piece], settled: set[str], files: Files) -> None:
     keys = {key for row in rows for key in row.natives}
     bench.store.put_lowerings(bench.target, rows, [pieces[key].op for key in keys])
     for key in keys:

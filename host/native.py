@@ -96,7 +96,9 @@ class _Known:
 
     def weight_dims(self, node: Any) -> Shape:
         """Of the constant with the most dimensions."""
-        return max((tuple(self.constants[name].dims) for name in node.input if name in self.constants), key=len, default=())
+        return max(
+            (tuple(self.constants[name].dims) for name in node.input if name in self.constants), key=len, default=()
+        )
 
 
 def _block(model: Any, constants: Mapping[str, Any]) -> int:
@@ -149,7 +151,9 @@ def _form(name: str, known: _Known) -> str:
 def _key(node: Any, arrays: Sequence[tuple[Shape, int]], weights: Sequence[Any]) -> str:
     parts = ["|".join(f"{format_shape(shape)}:{_type_name(kind)}" for shape, kind in arrays)]
     if weights:
-        parts.append("w=" + "|".join(f"{format_shape(weight.dims)}:{_type_name(weight.data_type)}" for weight in weights))
+        parts.append(
+            "w=" + "|".join(f"{format_shape(weight.dims)}:{_type_name(weight.data_type)}" for weight in weights)
+        )
     parts += [f"{name}={_value_text(value)}" for name, value in sorted(_attributes(node).items())]
     domain = node.domain.removeprefix("com.microsoft.") if node.domain else "ai.onnx"
     return f"{domain}.{node.op_type}({';'.join(parts)})"
@@ -158,7 +162,7 @@ def _key(node: Any, arrays: Sequence[tuple[Shape, int]], weights: Sequence[Any])
 def _type_name(kind: int) -> str:
     import onnx
 
-    return onnx.TensorProto.DataType.Name(kind).lower()
+    return str(onnx.TensorProto.DataType.Name(kind)).lower()
 
 
 def _value_text(value: Any) -> str:
@@ -179,7 +183,9 @@ def _channels_last(node: Any) -> bool:
     return bool(_attributes(node).get("channels_last")) or node.op_type.startswith("Nhwc")
 
 
-def _one_node_model(model: Any, node: Any, arrays: Sequence[str], types: Mapping[str, Any], weights: Sequence[Any]) -> bytes:
+def _one_node_model(
+    model: Any, node: Any, arrays: Sequence[str], types: Mapping[str, Any], weights: Sequence[Any]
+) -> bytes:
     import onnx
     from onnx import helper
 

@@ -55,7 +55,9 @@ def measure_pass(bench: Bench, files: Mapping[str, str], number: int, summary: S
             suspects = [ids[id] for id in death.suspects]
             idle_deaths = 0 if suspects else idle_deaths + 1
             if idle_deaths == IDLE_DEATHS:
-                raise DeviceUnavailable(f"the agent must live through a batch, but {death}, {IDLE_DEATHS} times") from None
+                raise DeviceUnavailable(
+                    f"the agent must live through a batch, but {death}, {IDLE_DEATHS} times"
+                ) from None
             failed = {key: (death.reason, str(death)) for key in suspects}
         else:
             with summary.timed("store"):
@@ -81,7 +83,7 @@ def _retry(
     strikes: Counter[str],
     summary: Summary,
 ) -> None:
-    """Puts a batch that was not measured back: its suspects alone, the others together; quarantines at the last strike."""
+    """Puts a batch back that was not measured, its suspects alone; quarantines at the last strike."""
     innocent = [key for key in batch if key not in failed]
     if innocent:
         queue.appendleft(innocent)
@@ -107,7 +109,9 @@ def _store(
     shared = quality.batch_doubts(answer.done, quality.usual(sentinels), seconds)
     sentinels += [float(ns) for _, ns in looks]
     rows = [_measurement(ids[reply.id], reply, origin, shared) for reply in answer.measured]
-    session = Session(started_at, bench.version, str(bench.agent.hello.pid), answer.done.before, answer.done.after, looks)
+    session = Session(
+        started_at, bench.version, str(bench.agent.hello.pid), answer.done.before, answer.done.after, looks
+    )
     bench.store.append(bench.target, session, rows, batch_id=str(uuid.uuid4()))
     summary.measured += len(rows)
     summary.doubts.update(doubt for row in rows for doubt in row.doubts)

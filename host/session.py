@@ -71,7 +71,9 @@ class AgentSession:
     def __enter__(self) -> AgentSession:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -112,7 +114,9 @@ class AgentSession:
         try:
             message = self._next(HELLO_LIMIT_S, ())
         except AgentDied as death:
-            raise DeviceUnavailable(f"the agent must start, but {death}; its last words: {self._last_words()}") from None
+            raise DeviceUnavailable(
+                f"the agent must start, but {death}; its last words: {self._last_words()}"
+            ) from None
         if not isinstance(message, Hello) or message.version != protocol.VERSION:
             self.close()
             raise DeviceUnavailable(f"the agent must greet in protocol {protocol.VERSION}, but it sent {message}")
@@ -156,7 +160,7 @@ def _suspects(request: Measure, answers: _Answers) -> tuple[str, ...]:
     """While models are being opened only the newest can be at fault; afterwards all that opened can."""
     if len(answers.opened) < len(request.models):
         return tuple(answers.opened[-1:])
-    answered = {reply.id for reply in (*answers.measured, *answers.failures)}
+    answered = {reply.id for reply in answers.measured} | {reply.id for reply in answers.failures}
     return tuple(id for id in answers.opened if id not in answered)
 
 

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from host.devices import Phone
 from host.setting import Progress as Tell
 from host.setting import Summary
 from host.validate import Validation
+from ops_catalog import ops
+from ops_catalog.networks import published
 
 output = Console()
 errors = Console(stderr=True)
@@ -31,15 +46,22 @@ METRICS = {
 }
 
 
+class RateColumn(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f}/s" if task.speed else "")
+
+
 @contextmanager
 def progress(title: str) -> Iterator[Tell]:
     """A bar on standard error for each stage; nothing where that is no terminal."""
     columns = (
-        TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.speed:.0f}/s" if False else ""), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=errors, transient=True, disable=not sys.stderr.isatty()) as bar:
-        stages: dict[str, int] = {}
+        stages: dict[str, TaskID] = {}
 
         def tell(stage: str, done: int, total: int) -> None:
             if stage not in stages:
@@ -63,25 +85,57 @@ def show_summary(summary: Summary) -> None:
         output.print(f"  [yellow]left out[/] {key}: {reason}", highlight=False)
 
 
+def show_plan(plan: Sequence[Mapping[str, Any]], db: Path) -> None:
+    """What a profile run would do."""
+    for row in plan:
+        output.print(
+            f"{row['device']} {row['engine']} {row['dtype']} t{row['threads']}: {row['operators']} operators, "
+            f"{row['measurements']} measurements, about {row['seconds']:.0f} s if none is in {db} yet"
+        )
+
+
 def show_validation(validation: Validation) -> None:
-    """The errors, then the named networks."""
-    table = Table(title=f"{validation.target}: {validation.metrics['networks']} unseen networks of "
-                  f"{validation.metrics['space']}", title_justify="left")  # fmt: skip
-    table.add_column("prediction")
+    """The errors of one Target."""
+    metrics = validation.metrics
+    table = Table(
+        title=f"{validation.target}\n{metrics['networks']} unseen networks of {metrics['space']}", title_justify="left"
+    )
+    table.add_column("latency predicted by")
     table.add_column("", justify="right")
     for key, label in METRICS.items():
-        unit = "" if key == "spearman" else " %"
-        table.add_row(label, f"{validation.metrics[key]:.{3 if key == 'spearman' else 1}f}{unit}")
+        table.add_row(label, f"{metrics[key]:.3f}" if key == "spearman" else f"{metrics[key]:.1f} %")
     output.print(table)
 
 
-def show_machine(machine: Mapping[str, object], engines: Mapping[str, Mapping[str, str]], meters: Mapping[str, Mapping[str, str]]) -> None:
+def show_named(validations: Sequence[Validation], names: Sequence[str]) -> None:
+    """Named networks: published accuracy, and latency predicted and measured with every engine."""
+    table = Table(title="latency on this machine, one thread", title_justify="left")
+    for heading in ("network", "top-1 %", "MMACs"):
+        table.add_column(heading, justify="left" if heading == "network" else "right")
+    for validation in validations:
+        for kind in ("predicted", "measured"):
+            table.add_column(f"{validation.metrics['engine']}\n{kind} ms", justify="right")
+    for name in names:
+        found = [result for v in validations for result in v.results if result.graph.name == name]
+        facts, macs = published(name), sum(map(ops.macs, found[0].graph.operators)) / 1e6
+        latencies = [f"{ns / 1e6:.2f}" for result in found for ns in (result.predicted_ns, result.measured_ns)]
+        table.add_row(
+            name, f"{facts.top1_percent:.1f}" if facts and facts.top1_percent else "", f"{macs:.1f}", *latencies
+        )
+    output.print(table)
+
+
+def show_machine(
+    machine: Mapping[str, object], engines: Mapping[str, Mapping[str, str]], meters: Mapping[str, Mapping[str, str]]
+) -> None:
     table = Table(title="local-cpu", title_justify="left", show_header=False)
     for name, value in machine.items():
         table.add_row(name, str(value))
     for kind, entries in (("engine", engines), ("meter", meters)):
         for name, entry in entries.items():
-            table.add_row(f"{kind} {name}", entry.get("version") or entry.get("available") or f"no: {entry['unavailable']}")
+            table.add_row(
+                f"{kind} {name}", entry.get("version") or entry.get("available") or f"no: {entry['unavailable']}"
+            )
     output.print(table)
 
 

@@ -67,7 +67,7 @@ def measure_networks(bench: Bench, graphs: Sequence[Graph], space: str, progress
     """
     paths = {graph.name: bench.put(graph) for graph in graphs}
     groups = [graphs[start : start + LIVE_NETWORKS] for start in range(0, len(graphs), LIVE_NETWORKS)]
-    turns = []
+    turns: list[_Turn] = []
     for number in range(TURNS):
         for group in groups:
             progress.tell("networks", len(turns), TURNS * len(groups))
@@ -91,7 +91,9 @@ def _take_turn(bench: Bench, group: Sequence[Graph], paths: Mapping[str, str], s
 def _store(bench: Bench, graphs: Mapping[str, Graph], answer: Batch, space: str, started_at: float) -> None:
     origin = min(at for reply in answer.measured for at in reply.started_ns)
     looks = tuple(((at - origin) / 1e9, ns) for at, ns in answer.done.sentinel_ns)
-    session = Session(started_at, bench.version, str(bench.agent.hello.pid), answer.done.before, answer.done.after, looks)
+    session = Session(
+        started_at, bench.version, str(bench.agent.hello.pid), answer.done.before, answer.done.after, looks
+    )
     rows = [
         NetworkMeasurement(
             name=graphs[reply.id].name,
@@ -132,7 +134,7 @@ def at_usual_speed(reply: Measured, sentinel_ns: Sequence[tuple[int, int]], usua
 def _smooth(looks: Array) -> Array:
     """Running median of three, so that one disturbed look moves nothing."""
     padded = np.concatenate([looks[:1], looks, looks[-1:]])
-    return np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
+    return np.asarray(np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0))
 
 
 def _low(samples: Sequence[Array]) -> float:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from host.bench import open_bench
-from host.calibration import Array, Features, error_metrics, fit, fit_scale
+from host.calibration import Features, error_metrics, fit, fit_scale
 from host.devices import Unit
 from host.profile import profile
 from host.setting import Progress, Setting, Workload
-from host.truth import Truth, measure_networks
+from host.truth import measure_networks
 from lut_db.lut import LatencyLut, Prices
 from lut_db.records import Calibration
 from lut_db.store import LutStore

@@ -74,14 +74,20 @@ def explained(url: str) -> Iterator[None]:
         raise _unavailable(url, str(error.orig)) from None
     except DatabaseError as error:
         if "not a database" in str(error.orig):
-            raise NotADatabase(f"{_place(url)} must be a database, but it is another kind of file; name another --db") from None
+            raise NotADatabase(
+                f"{_place(url)} must be a database, but it is another kind of file; name another --db"
+            ) from None
         raise _unavailable(url, str(error.orig)) from None
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction that may write; all or nothing."""
-    with explained(str(engine.url)), engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+    with (
+        explained(str(engine.url)),
+        engine.connect().execution_options(**{WRITE: True}) as connection,
+        connection.begin(),
+    ):
         yield connection
 
 

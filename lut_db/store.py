@@ -50,7 +50,9 @@ class LutStore:
     def __enter__(self) -> LutStore:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._engine.dispose()
 
     def put_device(self, device: Device) -> None:
@@ -99,7 +101,8 @@ class LutStore:
         id = self._target_id(target)
         with reading(self._engine) as connection:
             found = {
-                table.name: connection.scalar(select(func.count()).select_from(table).where(table.c.target_id == id)) or 0
+                table.name: connection.scalar(select(func.count()).select_from(table).where(table.c.target_id == id))
+                or 0
                 for table in (tables.measurement, tables.lowering, tables.quarantine, tables.network_measurement)
             }
             distinct = select(func.count(tables.measurement.c.operator_id.distinct()))
@@ -149,7 +152,12 @@ class LutStore:
                 return
             self._put_operators(connection, [(row.op_key, 0) for row in rows])
             values = [
-                {**_measurement_row(row), "target_id": id, "session_id": session_id, "operator_id": self._operator_ids[row.op_key]}
+                {
+                    **_measurement_row(row),
+                    "target_id": id,
+                    "session_id": session_id,
+                    "operator_id": self._operator_ids[row.op_key],
+                }
                 for row in rows
             ]
             connection.execute(insert(tables.measurement), values)
@@ -158,7 +166,9 @@ class LutStore:
         """Raw measurements in the order they were made, of one native operator or all."""
         table = tables.measurement
         query = (
-            select(tables.operator.c.key, table).join(tables.operator).where(table.c.target_id == self._target_id(target))
+            select(tables.operator.c.key, table)
+            .join(tables.operator)
+            .where(table.c.target_id == self._target_id(target))
         )
         if op_key is not None:
             query = query.where(tables.operator.c.key == op_key)
@@ -175,7 +185,9 @@ class LutStore:
                 values = {"target_id": id, "operator_id": self._operator_ids[row.op_key]}
                 found = select(tables.quarantine.c.id).filter_by(**values)
                 if connection.scalar(found) is None:
-                    connection.execute(insert(tables.quarantine).values(**values, reason=row.reason, message=row.message))
+                    connection.execute(
+                        insert(tables.quarantine).values(**values, reason=row.reason, message=row.message)
+                    )
 
     def quarantined(self, target: Target) -> dict[str, Quarantined]:
         """Operators that cannot be measured on a target, by key."""
@@ -210,7 +222,12 @@ class LutStore:
             networks = [_network_row(row) for row in rows]
             ids = _insert_missing(connection, tables.network, "digest", networks)
             values = [
-                {**_network_measurement_row(row), "target_id": id, "session_id": session_id, "network_id": ids[known["digest"]]}
+                {
+                    **_network_measurement_row(row),
+                    "target_id": id,
+                    "session_id": session_id,
+                    "network_id": ids[known["digest"]],
+                }
                 for row, known in zip(rows, networks, strict=True)
             ]
             connection.execute(insert(tables.network_measurement), values)
@@ -236,7 +253,9 @@ class LutStore:
         query = select(table.c.value).where(table.c.target_id == self._target_id(target)).order_by(table.c.created_at)
         with reading(self._engine) as connection:
             values = connection.execute(query).scalars().all()
-        found = (Calibration(**{**v, "networks": tuple(v["networks"]), "residuals": tuple(v["residuals"])}) for v in values)
+        found = (
+            Calibration(**{**v, "networks": tuple(v["networks"]), "residuals": tuple(v["residuals"])}) for v in values
+        )
         return {calibration.family: calibration for calibration in found}
 
     def lut(self, target: Target) -> LatencyLut:
@@ -292,7 +311,9 @@ def open_store(path_or_url: str | Path, create: bool = True) -> LutStore:
     return LutStore(path_or_url, create)
 
 
-def _insert_missing(connection: Connection, table: Table, unique: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def _insert_missing(
+    connection: Connection, table: Table, unique: str, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, int]:
     """Adds the rows whose unique column is new; returns the ids of all of them by it."""
     values = [row[unique] for row in rows]
     found = _ids(connection, table, unique, values)

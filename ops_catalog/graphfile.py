@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ops_catalog import ops
-from ops_catalog.spec import Graph, Node, SpecError, TensorSpec, format_shape, parse_shape
+from ops_catalog.spec import Graph, Node, OpSpec, SpecError, TensorSpec, format_shape, parse_shape
 
 
 def graph_to_json(graph: Graph) -> dict[str, Any]:
@@ -34,11 +34,22 @@ def graph_from_json(body: Mapping[str, Any]) -> Graph:
     known = dict(inputs)
     nodes = []
     for output, key, names in rows:
-        op = ops.load_op(key)
+        op = _located(name, output, key)
+        if output in known:
+            raise SpecError(f"every tensor of network {name!r} must be made once, but got {output!r} twice")
         if [known.get(name) for name in names] != list(op.inputs):
-            raise SpecError(f"{output!r} of network {name!r} must read tensors of its shapes made before, but got {names}")
+            raise SpecError(
+                f"{output!r} of network {name!r} must read tensors of its shapes made before, but got {names}"
+            )
         known[output] = ops.output(op)
         nodes.append(Node(op, names, output))
     if not inputs or not outputs or not set(outputs) <= known.keys():
         raise SpecError(f"network {name!r} must have inputs and make its outputs, but got {outputs}")
     return Graph(name, inputs, tuple(nodes), outputs)
+
+
+def _located(network: str, output: str, key: str) -> OpSpec:
+    try:
+        return ops.load_op(key)
+    except SpecError as error:
+        raise SpecError(f"{output!r} of network {network!r}: {error}") from None

@@ -21,7 +21,9 @@ Value = bool | int | float | str | tuple[int, ...]
 DTYPE_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 _TUPLE = re.compile(r"-?\d+x(-?\d+(x-?\d+)*)?")
-_KEY = re.compile(r"(?P<type>[a-z][a-z0-9_]*)\((?P<shapes>[^;]+)(?P<attributes>(;[a-z_0-9]+=[^;]*)*);(?P<dtype>[a-z0-9]+)\)")
+_KEY = re.compile(
+    r"(?P<type>[a-z][a-z0-9_]*)\((?P<shapes>[^;]+)(?P<attributes>(;[a-z_0-9]+=[^;]*)*);(?P<dtype>[a-z0-9]+)\)"
+)
 
 
 class SpecError(ValueError):

@@ -114,5 +114,3 @@ def _located(path: Path, place: str, key: object) -> OpSpec:
         return ops.load_op(str(key))
     except SpecError as error:
         raise SpecError(f"{path}: {place}: {error}") from None
-
-

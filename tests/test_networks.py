@@ -97,7 +97,15 @@ def test_a_network_in_another_element_type_has_the_same_shapes() -> None:
     assert macs_m(graph) == macs_m(build_network("mobilenet-v3-small"))
 
 
-UNKNOWN = ["", "mobilenet", "mobilenet-v2-", "mobilenet-v2-wide", "mobilenet-v2-nan", "mobilenet-v2-1-224-8", "resnet-9"]
+UNKNOWN = [
+    "",
+    "mobilenet",
+    "mobilenet-v2-",
+    "mobilenet-v2-wide",
+    "mobilenet-v2-nan",
+    "mobilenet-v2-1-224-8",
+    "resnet-9",
+]
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
@@ -111,7 +119,9 @@ def test_a_network_of_one_size_is_refused_at_another() -> None:
         build_network("chamnet-a", resolution=192)
 
 
-@pytest.mark.parametrize("name", ["mobilenet-v2-0-224", "mobilenet-v2-99-224", "mobilenet-v2-1-0", "mobilenet-v1-1-9999"])
+@pytest.mark.parametrize(
+    "name", ["mobilenet-v2-0-224", "mobilenet-v2-99-224", "mobilenet-v2-1-0", "mobilenet-v1-1-9999"]
+)
 def test_a_width_or_resolution_out_of_range_is_refused(name: str) -> None:
     with pytest.raises(SpecError, match="width must be above 0"):
         build_network(name)

@@ -19,7 +19,7 @@ STDERR_TAIL_BYTES = 4000
 
 
 class LocalTransport:
-    """Files in a temporary folder; ``python`` is the interpreter that runs the agent (its own environment, if wanted)."""
+    """Files in a temporary folder; ``python`` is the interpreter that runs the agent, of any environment."""
 
     def __init__(self, python: str = sys.executable) -> None:
         self.python = python
@@ -35,7 +35,7 @@ class LocalTransport:
         return Path(path).read_bytes()
 
     def spawn_agent(self, arguments: Sequence[str], environment: Mapping[str, str]) -> LocalChannel:
-        stderr = tempfile.TemporaryFile(dir=self.folder)
+        stderr = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 - lives as long as the channel
         process = subprocess.Popen(
             [self.python, "-m", "agent", *arguments],
             cwd=AGENT_HOME,

@@ -44,12 +44,30 @@ OPTIONS = {
     "TRANSPOSE": "TransposeOptions",
 }
 VERSIONS = {
-    "ADD": (1, 2), "AVERAGE_POOL_2D": (1, 2), "BATCH_MATMUL": (1, 2), "CONCATENATION": (1, 2), "CONV_2D": (1, 3),
-    "DEPTHWISE_CONV_2D": (2, 3), "DEQUANTIZE": (3, 3), "FULLY_CONNECTED": (5, 5), "GELU": (1, 2), "LOGISTIC": (1, 2),
-    "MAX_POOL_2D": (1, 2), "MEAN": (1, 2), "MUL": (1, 2), "PAD": (1, 2), "PADV2": (1, 2), "QUANTIZE": (2, 2), "RELU": (1, 2), "RELU6": (1, 2),
-    "RESIZE_BILINEAR": (3, 3), "RESIZE_NEAREST_NEIGHBOR": (3, 3), "SOFTMAX": (1, 2), "SUB": (1, 2),
+    "ADD": (1, 2),
+    "AVERAGE_POOL_2D": (1, 2),
+    "BATCH_MATMUL": (1, 2),
+    "CONCATENATION": (1, 2),
+    "CONV_2D": (1, 3),
+    "DEPTHWISE_CONV_2D": (2, 3),
+    "DEQUANTIZE": (3, 3),
+    "FULLY_CONNECTED": (5, 5),
+    "GELU": (1, 2),
+    "LOGISTIC": (1, 2),
+    "MAX_POOL_2D": (1, 2),
+    "MEAN": (1, 2),
+    "MUL": (1, 2),
+    "PAD": (1, 2),
+    "PADV2": (1, 2),
+    "QUANTIZE": (2, 2),
+    "RELU": (1, 2),
+    "RELU6": (1, 2),
+    "RESIZE_BILINEAR": (3, 3),
+    "RESIZE_NEAREST_NEIGHBOR": (3, 3),
+    "SOFTMAX": (1, 2),
+    "SUB": (1, 2),
     "TRANSPOSE": (1, 2),
-}  # fmt: skip
+}
 """Version of a builtin in a float and in an int8 model; 1 where it is not listed."""
 
 ENUMS = {"Padding": tflite.Padding, "FusedActivationFunction": tflite.ActivationFunctionType}
@@ -141,7 +159,8 @@ def _write_subgraph(
         _write_tensor(builder, tensor, 0 if tensor.data is None else next(constants)) for tensor in tensors
     ]
     operator_offsets = [
-        _write_operator(builder, operator, codes.index((operator.builtin, _version(operator)))) for operator in operators
+        _write_operator(builder, operator, codes.index((operator.builtin, _version(operator))))
+        for operator in operators
     ]
     fields = {
         "Tensors": _vector(builder, tflite.SubGraphStartTensorsVector, tensor_offsets),

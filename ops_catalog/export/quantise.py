@@ -80,13 +80,13 @@ def evaluate(
 def store(array: Array, quant: Quant) -> Array:
     """float32 -> int8, rounding half to even and saturating."""
     scale, zero = quant
-    return np.clip(np.rint(array / np.float32(scale)) + zero, LOW, HIGH).astype(np.int8)
+    return np.asarray(np.clip(np.rint(array / np.float32(scale)) + zero, LOW, HIGH), np.int8)
 
 
 def load(array: Array, quant: Quant) -> Array:
     """int8 -> float32."""
     scale, zero = quant
-    return (array.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+    return np.asarray((array.astype(np.float32) - np.float32(zero)) * np.float32(scale))
 
 
 def fake(array: Array, quant: Quant) -> Array:
@@ -133,5 +133,3 @@ def _own(node: Node, ranges: Mapping[str, tuple[float, float]]) -> Quant:
     if activation == "relu6":
         return from_range(*RELU6_RANGE)
     return from_range(0.0 if activation == "relu" else low, high)
-
-

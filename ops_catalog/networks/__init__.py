@@ -1,8 +1,8 @@
 """Networks by name: NETWORKS, and what was published about them.
 
-    chamnet-a ... chamnet-f           mobilenet-v1|v2|v3-large|v3-small [-WIDTH [-RESOLUTION]]
-    mnasnet-a1                        efficientnet-lite0 ... lite4
-    resnet-18|50|101|152
+chamnet-a ... chamnet-f           mobilenet-v1|v2|v3-large|v3-small [-WIDTH [-RESOLUTION]]
+mnasnet-a1                        efficientnet-lite0 ... lite4
+resnet-18|50|101|152
 """
 
 from __future__ import annotations

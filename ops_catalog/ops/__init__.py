@@ -52,7 +52,9 @@ def make_op(op_type: str, *inputs: TensorSpec, **attributes: Value) -> OpSpec:
     """
     known = operator(op_type).ATTRIBUTES
     if unknown := attributes.keys() - known.keys():
-        raise SpecError(f"{op_type} takes {', '.join(sorted(known)) or 'no attributes'}, but got {', '.join(sorted(unknown))}")
+        raise SpecError(
+            f"{op_type} takes {', '.join(sorted(known)) or 'no attributes'}, but got {', '.join(sorted(unknown))}"
+        )
     if missing := [name for name, default in known.items() if default == REQUIRED and name not in attributes]:
         raise SpecError(f"{op_type} needs {', '.join(missing)}")
     if not inputs or len({tensor.dtype for tensor in inputs}) != 1 or inputs[0].dtype not in DTYPE_BYTES:

@@ -34,7 +34,7 @@ def to_onnx(activation: str, build: OnnxBuilder, x: str) -> str:
         return x
     if activation == "relu":
         return build.node("Relu", [x])
-    return build.node("Clip", [x, build.constant(np.float32(0)), build.constant(np.float32(6))])
+    return build.node("Clip", [x, build.constant(np.array(0, np.float32)), build.constant(np.array(6, np.float32))])
 
 
 def expand(activation: str, steps: Steps, x: str, residual: str | None = None) -> None:

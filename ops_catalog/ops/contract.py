@@ -39,7 +39,8 @@ class OnnxBuilder(Protocol):
     """What ``to_onnx`` emits through. Tensors are names. Images are stored N x C x H x W.
 
     In an int8 model every method speaks of dequantised values: the exporter puts QuantizeLinear and
-    DequantizeLinear around what the operator emits, and ``weight`` returns a dequantised constant; ``float_weight`` one that stays float.
+    DequantizeLinear around what the operator emits, and ``weight`` returns a dequantised constant;
+    ``float_weight`` one that stays float.
     """
 
     int8: bool

@@ -30,5 +30,7 @@ def to_tflite(op: OpSpec, build: TfliteBuilder, inputs: Sequence[str]) -> str:
     one = (1,) * len(shape)
     fused = {"FusedActivationFunction": "RELU6"}
     three, sixth = build.operand(np.full(one, 3.0)), build.operand(np.full(one, 1 / 6))
-    shifted = build.emit("ADD", [inputs[0], three], shape, fused, image=image, quant=RELU6_QUANT if build.int8 else None)
+    shifted = build.emit(
+        "ADD", [inputs[0], three], shape, fused, image=image, quant=RELU6_QUANT if build.int8 else None
+    )
     return build.emit("MUL", [shifted, sixth], shape, {"FusedActivationFunction": "NONE"}, image=image)

@@ -20,7 +20,9 @@ def compute(op: OpSpec, inputs: Sequence[Array], weights: Mapping[str, Array]) -
 
 
 def to_onnx(op: OpSpec, build: OnnxBuilder, inputs: Sequence[str]) -> str:
-    return build.node("Clip", [inputs[0], build.constant(np.float32(0)), build.constant(np.float32(6))])
+    return build.node(
+        "Clip", [inputs[0], build.constant(np.array(0, np.float32)), build.constant(np.array(6, np.float32))]
+    )
 
 
 def to_tflite(op: OpSpec, build: TfliteBuilder, inputs: Sequence[str]) -> str:

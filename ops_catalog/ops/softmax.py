@@ -42,7 +42,11 @@ def to_tflite(op: OpSpec, build: TfliteBuilder, inputs: Sequence[str]) -> str:
     if axis != last:
         x = _transposed(build, x, [shape[i] for i in order], order, build.quant_of(x))
     y = build.emit("SOFTMAX", [x], [shape[i] for i in order], {"Beta": 1.0})
-    return y if axis == last else _transposed(build, y, shape, [order.index(i) for i in range(last + 1)], build.quant_of(y))
+    return (
+        y
+        if axis == last
+        else _transposed(build, y, shape, [order.index(i) for i in range(last + 1)], build.quant_of(y))
+    )
 
 
 def _transposed(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -46,11 +46,17 @@ class SearchSpace(Protocol):
     def check(self, genome: Sequence[int]) -> None:
         """Raises SpecError where the genome lies outside the space."""
 
+    def architecture(self, genome: Sequence[int]) -> Any:
+        """What a genome stands for, in the words of its family. Raises SpecError."""
+
+    def encode(self, network: Any) -> Genome:
+        """The genome of an architecture. Raises SpecError where it is no point of the space."""
+
     def decode(self, genome: Genome, dtype: str = "float32") -> Graph:
         """The network of a genome. Raises SpecError."""
 
-    def operators(self, dtype: str = "float32") -> Iterable[OpSpec]:
-        """Every operator that any network on the steps of the space can need, each once."""
+    def operators(self, dtype: str = "float32", resolutions: Iterable[int] | None = None) -> Iterable[OpSpec]:
+        """Every operator that any network on the steps of the space can need, each once; at all resolutions if None."""
 
 
 def space_named(name: str) -> SearchSpace:

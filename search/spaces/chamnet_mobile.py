@@ -1,22 +1,24 @@
 """ChamNet-Mobile: inverted residuals with 3x3 depthwise convolutions, seven stages.
 
-Resolution 96...224, widths in steps of 8; expansion, channels and depth of every stage. ChamNet-A...F and MobileNetV2
+Resolution 96...224, widths in steps of 8 (the head 16); expansion, channels and depth of every stage. ChamNet-A...F and MobileNetV2
 are points of it. The first stage's expansion may be 0: a block without its first 1x1 convolution, as in MobileNetV2.
 
+All networks on its steps share COUNT.
+
 References:
-    Dai et al., ChamNet, CVPR 2019; ranges as in ``Gene``.
+    Dai et al., ChamNet, CVPR 2019; ranges as in RANGES.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ops_catalog.build import Network, with_dtype
+from ops_catalog.build import Network, op_with_dtype, with_dtype
 from ops_catalog.networks.blocks import classifier, conv, inverted_residual
 from ops_catalog.networks.chamnet import MobileStages, build_stages
-from ops_catalog.spec import Graph, OpSpec
+from ops_catalog.spec import Graph, OpSpec, SpecError
 from search.spaces import Gene, Genome, check_genome, genome_name, sample_genome
 
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
@@ -39,7 +41,7 @@ GENES = (
         for stage, ranges in enumerate(RANGES, 1)
         for name, (low, high) in zip("tcn", ranges, strict=True)
     ),
-    Gene("head", 1024, 2048, 8),
+    Gene("head", 1024, 2048, 16),
 )
 
 
@@ -55,29 +57,38 @@ class ChamNetMobile:
     def check(self, genome: Sequence[int]) -> None:
         check_genome(self.name, GENES, genome)
 
+    def architecture(self, genome: Sequence[int]) -> MobileStages:
+        self.check(genome)
+        rows = zip(genome[2:-1:3], genome[3:-1:3], genome[4:-1:3], STRIDES, strict=True)
+        return MobileStages(genome[0], genome[1], tuple(rows), genome[-1])
+
     def encode(self, network: MobileStages) -> Genome:
+        if strides_of(network) != STRIDES:
+            raise SpecError(f"stages of {self.name} must have strides {STRIDES}, but got {strides_of(network)}")
         stages = [value for t, c, n, _ in network.stages for value in (t, c, n)]
-        return (network.resolution, network.stem, *stages, network.head)
+        genome = (network.resolution, network.stem, *stages, network.head)
+        self.check(genome)
+        return genome
 
     def decode(self, genome: Genome, dtype: str = "float32") -> Graph:
-        self.check(genome)
-        stages = tuple((*genome[2 + 3 * i : 5 + 3 * i], stride) for i, stride in enumerate(STRIDES))
-        network = MobileStages(genome[0], genome[1], stages, genome[-1])
-        return with_dtype(build_stages(genome_name(self.name, genome), network), dtype)
+        return with_dtype(build_stages(genome_name(self.name, genome), self.architecture(genome)), dtype)
 
-    def operators(self, dtype: str = "float32") -> Iterator[OpSpec]:
+    def operators(self, dtype: str = "float32", resolutions: Iterable[int] | None = None) -> Iterator[OpSpec]:
         """Stage by stage: networks of one stage, for every resolution, entering and leaving width, and expansion."""
-        found: dict[OpSpec, None] = {}
-        for network in _probes():
-            found.update(dict.fromkeys(with_dtype(network, dtype).operators))
-        yield from found
+        chosen = GENES[0].choices if resolutions is None else resolutions
+        found = dict.fromkeys(op for network in _probes(chosen) for op in network.operators)
+        yield from (op_with_dtype(op, dtype) for op in found)
 
 
-def _probes() -> Iterator[Graph]:
+def strides_of(network: MobileStages) -> tuple[int, ...]:
+    return tuple(stride for *_, stride in network.stages)
+
+
+def _probes(resolutions: Iterable[int]) -> Iterator[Graph]:
     widths = {name: [gene.choices for gene in GENES if gene.name.startswith(name)] for name in ("stem", "c", "t", "n")}
     entering = [widths["stem"][0], *widths["c"][:-1]]
-    for resolution in GENES[0].choices:
-        size = resolution // 2
+    for resolution in resolutions:
+        size = -(-resolution // 2)
         yield from (_stem_probe(resolution, stem) for stem in widths["stem"][0])
         for stage, stride in enumerate(STRIDES):
             expansions, depth = widths["t"][stage], widths["n"][stage][-1]

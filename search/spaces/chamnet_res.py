@@ -1,8 +1,10 @@
 """ChamNet-Res: bottleneck ResNets scaled down from an outer bound as deep as ResNet-152.
 
-Filters of a stage from a quarter of the published ones up in steps of 64 (the first stage 32), its bottleneck width
-1/4 of its channels or less, depth up to 3, 8, 36, 3; ResNet-50/101/152 are points of it. The paper gives the outer
-bound; the lower ends and the bottleneck width are our choice.
+Channels and bottleneck width of a stage go from a quarter of ResNet-152's up to all of them, its depth from one block
+to 3, 8, 36 and 3, resolution from 128 to 224. ResNet-50, 101 and 152 are points of it. The paper gives the outer bound;
+the lower ends, the steps, and a bottleneck width that varies apart from the channels are our choice.
+
+All networks on its steps share COUNT.
 
 References:
     Dai et al., ChamNet, CVPR 2019.
@@ -10,11 +12,11 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ops_catalog.build import Network, with_dtype
+from ops_catalog.build import Network, op_with_dtype, with_dtype
 from ops_catalog.networks.blocks import bottleneck, classifier, conv
 from ops_catalog.networks.resnet import STRIDES, BottleneckStages, build_bottlenecks
 from ops_catalog.spec import Graph, OpSpec
@@ -43,30 +45,33 @@ class ChamNetRes:
     def check(self, genome: Sequence[int]) -> None:
         check_genome(self.name, GENES, genome)
 
-    def encode(self, network: BottleneckStages) -> Genome:
-        stages = zip(network.channels, network.middles, network.depths, strict=True)
-        return (network.resolution, network.stem, *(value for stage in stages for value in stage))
-
-    def decode(self, genome: Genome, dtype: str = "float32") -> Graph:
+    def architecture(self, genome: Sequence[int]) -> BottleneckStages:
         self.check(genome)
         resolution, stem, *stages = genome
-        network = BottleneckStages(resolution, stem, tuple(stages[::3]), tuple(stages[1::3]), tuple(stages[2::3]))
-        return with_dtype(build_bottlenecks(genome_name(self.name, genome), network), dtype)
+        return BottleneckStages(resolution, stem, tuple(stages[::3]), tuple(stages[1::3]), tuple(stages[2::3]))
 
-    def operators(self, dtype: str = "float32") -> Iterator[OpSpec]:
+    def encode(self, network: BottleneckStages) -> Genome:
+        stages = zip(network.channels, network.middles, network.depths, strict=True)
+        genome = (network.resolution, network.stem, *(value for stage in stages for value in stage))
+        self.check(genome)
+        return genome
+
+    def decode(self, genome: Genome, dtype: str = "float32") -> Graph:
+        return with_dtype(build_bottlenecks(genome_name(self.name, genome), self.architecture(genome)), dtype)
+
+    def operators(self, dtype: str = "float32", resolutions: Iterable[int] | None = None) -> Iterator[OpSpec]:
         """Stage by stage: networks of two blocks, for every resolution, entering and leaving width, and middle."""
-        found: dict[OpSpec, None] = {}
-        for network in _probes():
-            found.update(dict.fromkeys(with_dtype(network, dtype).operators))
-        yield from found
+        chosen = GENES[0].choices if resolutions is None else resolutions
+        found = dict.fromkeys(op for network in _probes(chosen) for op in network.operators)
+        yield from (op_with_dtype(op, dtype) for op in found)
 
 
-def _probes() -> Iterator[Graph]:
+def _probes(resolutions: Iterable[int]) -> Iterator[Graph]:
     stages = [GENES[2 + 3 * i : 5 + 3 * i] for i in range(4)]
     entering = [GENES[1].choices, *(stage[0].choices for stage in stages[:-1])]
-    for resolution in GENES[0].choices:
+    for resolution in resolutions:
         yield from (_stem_probe(resolution, stem) for stem in GENES[1].choices)
-        size = resolution // 4
+        size = -(-resolution // 4)
         for (channels, middles, _), enters, stride in zip(stages, entering, STRIDES, strict=True):
             for leave in channels.choices:
                 for middle in middles.choices:

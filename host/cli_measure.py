@@ -1,0 +1,216 @@
+"""Commands that spend time on a device: profile, validate, devices, demo."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from host import show
+from host.demo import DEMO_NETWORKS, demo_questions
+from host.devices import LOCAL_CPU, Unit, choose_cpus, find_unit, greet, list_phones
+from host.errors import EXIT_PARTLY, UsageError
+from host.profile import profile
+from host.report import write_report
+from host.setting import Setting, Workload
+from host.validate import Question, Validation, sample_networks, validate
+from lut_db.store import open_store
+from ops_catalog.networks import build_network
+from ops_catalog.spec import DTYPE_BYTES, OpSpec
+from ops_catalog.sweep import distinct_operators, load_sweep
+from search.spaces import space_named
+
+Device = Annotated[str, typer.Option(help="local-cpu, or a phone's serial or name")]
+Engines = Annotated[str, typer.Option("--engine", help="engines, comma-separated")]
+Dtypes = Annotated[str, typer.Option("--dtype", help="float32, float16, int8; comma-separated")]
+Threads = Annotated[str, typer.Option(help="numbers of threads, comma-separated")]
+Cpus = Annotated[str, typer.Option(help="processors to pin to, such as 0,1; by default as many as threads")]
+Db = Annotated[Path, typer.Option(help="the database")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+Seed = Annotated[int, typer.Option(help="seed of everything random")]
+AgentPython = Annotated[str, typer.Option(help="the Python that runs the agent, if not this one")]
+
+DEFAULT_DB = Path("chamnet.db")
+SECONDS_PER_MEASUREMENT = 0.006
+"""For the estimate of a plan: what an operator of a mobile network took on a cloud CPU, all included."""
+
+
+def profile_command(
+    device: Device = LOCAL_CPU,
+    engine: Engines = "litert",
+    space: Annotated[str, typer.Option(help="every operator of a search space, or of --networks random ones")] = "",
+    networks: Annotated[int, typer.Option(help="with --space: so many random networks of it")] = 0,
+    ops: Annotated[Path | None, typer.Option(help="an operators file")] = None,
+    network: Annotated[str, typer.Option(help="networks by name, comma-separated")] = "",
+    dtype: Dtypes = "float32",
+    threads: Threads = "1",
+    cpus: Cpus = "",
+    db: Db = DEFAULT_DB,
+    limit: Annotated[int, typer.Option(help="at most so many operators")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, measure nothing")] = False,
+    as_json: Json = False,
+    seed: Seed = 0,
+    agent_python: AgentPython = "",
+) -> None:
+    """Measure operators on a device and keep them in the look-up table; a second call goes on where it stopped.
+
+    Without --space, --ops or --network: the operators of ChamNet-A...F and MobileNetV2.
+    """
+    settings = _settings(engine, dtype, threads, cpus, seed)
+    if not (space or ops or network):
+        network = ",".join(DEMO_NETWORKS)
+    workload = workload_of(space, networks, ops, network, limit, seed)
+    unit = find_unit(device, agent_python)
+    if dry_run:
+        _show_plan(unit, settings, workload, db, as_json)
+        return
+    summaries = []
+    with open_store(db) as store:
+        for setting in settings:
+            with show.progress(f"{setting.engine} {setting.dtype} t{setting.threads}") as progress:
+                summaries.append(profile(store, unit, setting, workload, progress))
+            if not as_json:
+                show.show_summary(summaries[-1])
+    if as_json:
+        print(json.dumps([summary.as_json() for summary in summaries], indent=1))
+    if any(summary.quarantined or summary.refused for summary in summaries):
+        raise typer.Exit(EXIT_PARTLY)
+
+
+def validate_command(
+    device: Device = LOCAL_CPU,
+    engine: Engines = "litert",
+    space: Annotated[str, typer.Option(help="the space of the random networks")] = "chamnet-mobile",
+    networks: Annotated[int, typer.Option(help="unseen networks to compare", min=3)] = 32,
+    calibration: Annotated[int, typer.Option(help="further networks to fit the calibration on", min=1)] = 8,
+    named: Annotated[str, typer.Option(help="named networks beside them, comma-separated")] = "",
+    dtype: Dtypes = "float32",
+    threads: Threads = "1",
+    cpus: Cpus = "",
+    db: Db = DEFAULT_DB,
+    html: Annotated[Path | None, typer.Option(help="write a report here")] = None,
+    as_json: Json = False,
+    seed: Seed = 0,
+    agent_python: AgentPython = "",
+) -> None:
+    """Measure random whole networks and show how well the look-up table predicts them; fits the calibration."""
+    settings = _settings(engine, dtype, threads, cpus, seed)
+    names = tuple(filter(None, named.split(",")))
+    question = Question(space, networks, names, calibration, seed)
+    unit = find_unit(device, agent_python)
+    results = _validate_all(unit, settings, [question] * len(settings), db, quiet=as_json)
+    if as_json:
+        print(json.dumps([dict(result.metrics) for result in results], indent=1))
+    if html is not None:
+        write_report(results, html)
+        show.errors.print(f"report: {html.resolve()}")
+
+
+def devices_command(as_json: Json = False, agent_python: AgentPython = "") -> None:
+    """Show what can be measured on, and with what."""
+    hello, phones = greet(find_unit(LOCAL_CPU, agent_python)), list_phones()
+    if as_json:
+        local = {"name": LOCAL_CPU, "machine": hello.machine, "engines": hello.engines, "meters": hello.meters}
+        print(json.dumps({"local": local, "phones": [asdict(phone) for phone in phones]}, indent=1))
+        return
+    show.show_machine(hello.machine, hello.engines, hello.meters)
+    show.show_phones(phones)
+
+
+def demo_command(
+    db: Annotated[Path, typer.Option(help="the database")] = Path("demo/chamnet.db"),
+    html: Annotated[Path, typer.Option(help="the report")] = Path("demo/report.html"),
+    seed: Seed = 0,
+) -> None:
+    """Measure this machine and compare ChamNet-A...F and MobileNetV2 on it, predicted and measured."""
+    db.parent.mkdir(parents=True, exist_ok=True)
+    questions = demo_questions(seed)
+    settings = [setting for engine in questions for setting in _settings(engine, "float32", "1", "", seed)]
+    show.output.print(f"Measuring on {LOCAL_CPU} in a few minutes; interrupt and repeat as you like.")
+    results = _validate_all(find_unit(LOCAL_CPU), settings, list(questions.values()), db, quiet=False)
+    show.show_named(results, DEMO_NETWORKS)
+    write_report(results, html)
+    show.output.print(f"Report with plots: {html.resolve()}\nLook-up table: {db.resolve()}")
+
+
+def _validate_all(
+    unit: Unit, settings: list[Setting], questions: list[Question], db: Path, quiet: bool
+) -> list[Validation]:
+    results = []
+    with open_store(db) as store:
+        for setting, question in zip(settings, questions, strict=True):
+            with show.progress(f"{setting.engine} {setting.dtype} t{setting.threads}") as progress:
+                results.append(validate(store, unit, setting, question, progress))
+            if not quiet:
+                show.show_validation(results[-1])
+    return results
+
+
+def _settings(engines: str, dtypes: str, threads: str, cpus: str, seed: int) -> list[Setting]:
+    """One setting for each engine, element type and number of threads. Raises UsageError."""
+    asked = _numbers("--cpus", cpus) if cpus else []
+    found = []
+    for engine in engines.split(","):
+        for dtype in dtypes.split(","):
+            if dtype not in DTYPE_BYTES:
+                raise UsageError(f"--dtype must be among {', '.join(DTYPE_BYTES)}, but got {dtype!r}")
+            for count in _numbers("--threads", threads):
+                setting = Setting(engine, choose_cpus(count, asked), dtype, count, seed=seed)
+                setting.use  # noqa: B018 - an unknown engine is a usage error before anything starts
+                found.append(setting)
+    return found
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or (option == "--threads" and min(numbers) < 1):
+        raise UsageError(f"{option} must be numbers such as 1,2, but got {text!r}")
+    return numbers
+
+
+def workload_of(space: str, networks: int, ops: Path | None, network: str, limit: int, seed: int) -> Workload:
+    """What was asked for, each operator once; ``limit`` keeps the first. Raises UsageError, SpecError."""
+    if not (space or ops or network):
+        raise UsageError(
+            "something must be measured; give --network mobilenet-v2, --space chamnet-mobile or --ops FILE"
+        )
+    graphs = [build_network(name) for name in network.split(",")] if network else []
+    operators: list[OpSpec] = []
+    if space and networks:
+        graphs += sample_networks(space, networks, seed)
+    elif space:
+        operators += space_named(space).operators()
+    if ops is not None:
+        sweep = load_sweep(ops)
+        graphs += sweep.graphs
+        operators += sweep.operators
+    if not limit:
+        return Workload(tuple(graphs), tuple(dict.fromkeys(operators)))
+    return Workload(operators=distinct_operators(graphs, operators)[:limit])
+
+
+def _show_plan(unit: Unit, settings: list[Setting], workload: Workload, db: Path, as_json: bool) -> None:
+    """How many operators would be measured, and about how long that takes; opens no agent."""
+    count = len(distinct_operators(workload.graphs, workload.operators))
+    plan = [
+        {
+            "device": unit.name,
+            "engine": setting.engine,
+            "dtype": setting.dtype,
+            "threads": setting.threads,
+            "operators": count,
+            "measurements": count * setting.passes,
+            "seconds": round(count * setting.passes * SECONDS_PER_MEASUREMENT, 1),
+        }
+        for setting in settings
+    ]
+    if as_json:
+        print(json.dumps(plan, indent=1))
+    else:
+        show.show_plan(plan, db)

@@ -1,0 +1,175 @@
+"""Look-up tables as files: CSV for people, JSON Lines and Parquet without loss.
+
+A file of measurements carries the target, the operators, what operators become, and every raw sample; importing it
+twice changes nothing. CSV has one row an entry and can only be written.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lut_db.errors import ExchangeError
+from lut_db.records import Lowering, Measurement, Session, Target
+from lut_db.store import LutStore
+from ops_catalog.spec import NativeOp
+
+FORMATS = ("csv", "jsonl", "parquet")
+CSV_COLUMNS = ("key", "latency_us", "mad_us", "samples", "passes", "weight_bytes", "label", "doubts")
+BATCH = 5_000
+
+
+def export_target(store: LutStore, target: Target, path: Path) -> int:
+    """Writes one target's table in the format of the file's name; returns the number of rows.
+
+    Raises:
+        ExchangeError: unknown format.
+    """
+    kind = path.suffix.lstrip(".")
+    if kind == "csv":
+        return _write_csv(store, target, path)
+    if kind == "jsonl":
+        return _write_lines(_rows(store, target), path)
+    if kind == "parquet":
+        return _write_parquet(_rows(store, target), path)
+    raise ExchangeError(f"a table's file must end in one of {', '.join(FORMATS)}, but got {path.name!r}")
+
+
+def import_file(store: LutStore, path: Path) -> tuple[Target, int]:
+    """Reads a JSON Lines or Parquet file into the store; returns its target and the number of measurements.
+
+    Raises:
+        ExchangeError: a row cannot be understood; nothing was imported.
+    """
+    kind = path.suffix.lstrip(".")
+    if kind not in ("jsonl", "parquet"):
+        raise ExchangeError(f"a table to import must end in jsonl or parquet, but got {path.name!r}")
+    rows = list(_read_lines(path) if kind == "jsonl" else _read_parquet(path))
+    target, natives, lowerings, measurements = _understood(path, rows)
+    store.put_target(target)
+    store.put_lowerings(target, lowerings, natives)
+    for start in range(0, len(measurements), BATCH):
+        part = measurements[start : start + BATCH]
+        session = Session(0.0, "import", path.name, {}, {})
+        store.append(target, session, part, _batch_id(target, part))
+    return target, len(measurements)
+
+
+def _write_csv(store: LutStore, target: Target, path: Path) -> int:
+    entries = store.lut(target).entries
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(CSV_COLUMNS)
+        for e in entries:
+            latency, mad = f"{e.latency_ns / 1e3:.3f}", f"{e.mad_ns / 1e3:.3f}"
+            writer.writerow([e.key, latency, mad, e.samples, e.passes, e.weight_bytes, e.label, " ".join(e.doubts)])
+    return len(entries)
+
+
+def _rows(store: LutStore, target: Target) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Everything about a target as (kind, fields)."""
+    yield "target", asdict(target)
+    for entry in store.lut(target).entries:
+        yield "native", {"key": entry.key, "weight_bytes": entry.weight_bytes}
+    for row in store.lowerings(target).values():
+        yield "lowering", asdict(row)
+    for measurement in store.measurements(target):
+        yield "measurement", asdict(measurement)
+
+
+def _write_lines(rows: Iterable[tuple[str, Mapping[str, Any]]], path: Path) -> int:
+    with path.open("w") as file:
+        return sum(file.write(_line(kind, fields)) > 0 for kind, fields in rows)
+
+
+def _line(kind: str, fields: Mapping[str, Any]) -> str:
+    return json.dumps({"is": kind, **fields}, separators=(",", ":")) + "\n"
+
+
+def _write_parquet(rows: Iterable[tuple[str, Mapping[str, Any]]], path: Path) -> int:
+    import pyarrow
+    from pyarrow import parquet
+
+    columns: dict[str, list[str]] = {"is": [], "key": [], "fields": []}
+    for kind, fields in rows:
+        columns["is"].append(kind)
+        columns["key"].append(str(fields.get("op_key") or fields.get("key") or ""))
+        columns["fields"].append(json.dumps(fields, separators=(",", ":")))
+    parquet.write_table(pyarrow.table(columns), path, compression="zstd")
+    return len(columns["is"])
+
+
+def _read_lines(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    with path.open() as file:
+        for number, line in enumerate(file, 1):
+            try:
+                body = json.loads(line)
+                kind = body.pop("is")
+            except (ValueError, KeyError, AttributeError):
+                raise ExchangeError(
+                    f"{path}: line {number} must be a JSON object with 'is', but got {line[:80]!r}"
+                ) from None
+            yield f"line {number}", kind, body
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path, columns=["is", "fields"])
+    except (pyarrow.ArrowInvalid, KeyError) as error:
+        raise ExchangeError(
+            f"{path} must be a Parquet table with columns 'is' and 'fields', but got: {error}"
+        ) from None
+    for number, row in enumerate(table.to_pylist(), 1):
+        yield f"row {number}", row["is"], json.loads(row["fields"])
+
+
+def _understood(
+    path: Path, rows: Iterable[tuple[str, str, dict[str, Any]]]
+) -> tuple[Target, list[NativeOp], list[Lowering], list[Measurement]]:
+    makers = {"target": _target, "native": _native, "lowering": _lowering, "measurement": _measurement}
+    found: dict[str, list[Any]] = {kind: [] for kind in makers}
+    for place, kind, fields in rows:
+        try:
+            found[kind].append(makers[kind](fields))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ExchangeError(f"{path}: {place} must be a whole {', '.join(makers)}, but got {error!r}") from None
+    if len(found["target"]) != 1:
+        raise ExchangeError(f"{path} must describe one target, but got {len(found['target'])}")
+    return found["target"][0], found["native"], found["lowering"], found["measurement"]
+
+
+def _target(fields: dict[str, Any]) -> Target:
+    options = tuple((str(name), str(value)) for name, value in fields["options"])
+    return Target(**{**fields, "cpus": tuple(fields["cpus"]), "options": options})
+
+
+def _native(fields: dict[str, Any]) -> NativeOp:
+    return NativeOp(str(fields["key"]), int(fields["weight_bytes"]))
+
+
+def _lowering(fields: dict[str, Any]) -> Lowering:
+    return Lowering(**{**fields, "natives": tuple(fields["natives"]), "input_forms": tuple(fields["input_forms"])})
+
+
+def _measurement(fields: dict[str, Any]) -> Measurement:
+    bursts = tuple(tuple(int(ns) for ns in burst) for burst in fields["bursts_ns"])
+    if any(ns < 0 for burst in bursts for ns in burst) or fields["loops"] < 1:
+        raise ValueError("a negative time")
+    started, doubts = tuple(map(float, fields["started_s"])), tuple(fields["doubts"])
+    return Measurement(**{**fields, "bursts_ns": bursts, "started_s": started, "doubts": doubts})
+
+
+def _batch_id(target: Target, rows: Iterable[Measurement]) -> str:
+    """The same for the same content, so that a second import is recognised."""
+    digest = hashlib.sha256(target.key.encode())
+    for row in rows:
+        digest.update(repr(row).encode())
+    return digest.hexdigest()[:36]

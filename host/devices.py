@@ -63,8 +63,8 @@ def find_unit(name: str, agent_python: str = "") -> Unit:
             f"{name!r} is connected: {listed}"
         )
     raise DeviceUnavailable(
-        f"device {name!r} must be connected, but ADB lists {listed or 'no phone'}{server}; connect it, allow USB debugging on "
-        f"its screen and look with 'chamnet devices', or measure here with '--device {LOCAL_CPU}'"
+        f"device {name!r} must be connected, but ADB lists {listed or 'no phone'}{server}; connect it, allow "
+        f"USB debugging on its screen and look with 'chamnet devices', or measure here with '--device {LOCAL_CPU}'"
     )
 
 

@@ -16,6 +16,9 @@ from ops_catalog.build import op_with_dtype, with_dtype
 from ops_catalog.spec import Graph, OpSpec
 
 
+DEFAULT_MALLOC = "hugepages"
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """How to measure: what the user chooses of a Target, and how long to look.
@@ -29,7 +32,7 @@ class Setting:
     cpus: tuple[int, ...]
     dtype: str = "float32"
     threads: int = 1
-    malloc: str = "hugepages"
+    malloc: str = DEFAULT_MALLOC
     naive: bool = False
     passes: int = 2
     seed: int = 0
@@ -106,9 +109,9 @@ class Summary:
 
 def target_of(setting: Setting, device: str, hello: Hello) -> Target:
     """The Target that a setting means on the machine that greeted."""
-    options = {"malloc": setting.malloc}
-    if setting.use.lowers:
-        options["lowering"] = "none" if setting.naive else "native"
+    options = {} if setting.malloc == DEFAULT_MALLOC else {"malloc": setting.malloc}
+    if setting.naive:
+        options["operators"] = "exported"
     return Target(
         device=device,
         engine=setting.engine,

@@ -31,7 +31,7 @@ class Target:
     """What a number is valid for; the key of a LUT. Two targets never mix.
 
     Attributes:
-        options: engine options that decide speed, such as {"lowering": "native", "malloc": "hugepages"}.
+        options: engine options that decide speed and are not the usual ones, such as ("malloc", "default").
         isa: instruction-set features the engine can use, e.g. ``avx512_vnni``.
         cpus: ids of the processors it is pinned to.
         source: one of SOURCES: what its rows are.

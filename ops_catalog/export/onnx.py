@@ -124,8 +124,8 @@ class _Model:
     def _quant_constants(self, tensor: str) -> list[str]:
         scale, zero = self._quant[tensor]
         return [
-            self._constant(f"{tensor}.scale", np.array(scale, np.float32)),
-            self._constant(f"{tensor}.zero", np.array(zero + UINT8_SHIFT, np.uint8)),
+            self._constant(f"{tensor}.quant_scale", np.array(scale, np.float32)),
+            self._constant(f"{tensor}.quant_zero", np.array(zero + UINT8_SHIFT, np.uint8)),
         ]
 
     def _quantised_weight(self, name: str, full: str, array: Array) -> str:
@@ -146,7 +146,7 @@ class _Model:
     def _dequantised(self, full: str, values: Array, scales: Array, zeros: Array, axis: int | None) -> str:
         if scales.size == 1:
             scales, zeros, axis = scales.reshape(()), zeros.reshape(()), None
-        parts = [(full, values), (f"{full}.scale", scales), (f"{full}.zero", zeros)]
+        parts = [(full, values), (f"{full}.quant_scale", scales), (f"{full}.quant_zero", zeros)]
         inputs = [self._constant(name, array) for name, array in parts]
         attributes = {} if axis is None else {"axis": axis}
         name = f"{full}.float"
@@ -155,7 +155,7 @@ class _Model:
 
     def _constant(self, name: str, array: Array) -> str:
         if name not in self._constants:
-            self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            self._constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
         return name
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ops_catalog import ops
 from ops_catalog.ops import activation
 from ops_catalog.ops.contract import OWN, REQUIRED, Array, OnnxBuilder, Steps, TfliteBuilder, Weight
-from ops_catalog.ops.window import Pads, output_size, pads, tflite_padded
+from ops_catalog.ops.window import Pads, check_count, check_window, output_size, pads, tflite_padded
 from ops_catalog.spec import OpSpec, SpecError, TensorSpec, Value
 
 ATTRIBUTES: Mapping[str, Value] = {
@@ -31,12 +31,15 @@ def check(op: OpSpec) -> None:
     a = ops.attributes(op)
     if len(op.inputs) not in (1, 2) or len(op.inputs[0].shape) != 4:
         raise SpecError(f"conv2d needs an image (and a residual), but got {[tensor.shape for tensor in op.inputs]}")
-    channels = op.inputs[0].shape[1]
-    if a["groups"] < 1 or channels % a["groups"] or a["out_channels"] % a["groups"]:
+    check_window(op)
+    check_count("groups", a["groups"])
+    check_count("out_channels", a["out_channels"])
+    channels, made = op.inputs[0].shape[1], output(op)
+    if channels % a["groups"] or a["out_channels"] % a["groups"]:
         raise SpecError(f"groups must divide {channels} and {a['out_channels']} channels, but got {a['groups']}")
     activation.check(a["activation"])
-    if len(op.inputs) == 2 and op.inputs[1].shape != output(op).shape:
-        raise SpecError(f"a residual must have the output's shape {output(op).shape}, but got {op.inputs[1].shape}")
+    if len(op.inputs) == 2 and op.inputs[1].shape != made.shape:
+        raise SpecError(f"a residual must have the output's shape {made.shape}, but got {op.inputs[1].shape}")
 
 
 def output(op: OpSpec) -> TensorSpec:

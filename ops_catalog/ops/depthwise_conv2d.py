@@ -9,7 +9,7 @@ import numpy as np
 from ops_catalog import ops
 from ops_catalog.ops import activation
 from ops_catalog.ops.contract import OWN, REQUIRED, Array, OnnxBuilder, Steps, TfliteBuilder, Weight
-from ops_catalog.ops.window import Pads, output_size, pads, tflite_padded
+from ops_catalog.ops.window import Pads, check_window, output_size, pads, tflite_padded
 from ops_catalog.spec import OpSpec, SpecError, TensorSpec, Value
 
 ATTRIBUTES: Mapping[str, Value] = {
@@ -25,6 +25,7 @@ OUTPUT_QUANT = OWN
 def check(op: OpSpec) -> None:
     if len(op.inputs) != 1 or len(op.inputs[0].shape) != 4:
         raise SpecError(f"depthwise_conv2d needs one image, but got {[tensor.shape for tensor in op.inputs]}")
+    check_window(op)
     activation.check(ops.attributes(op)["activation"])
     output(op)
 

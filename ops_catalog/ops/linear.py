@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ops_catalog import ops
 from ops_catalog.ops import activation
 from ops_catalog.ops.contract import OWN, REQUIRED, Array, OnnxBuilder, Steps, TfliteBuilder, Weight
+from ops_catalog.ops.window import check_count
 from ops_catalog.spec import OpSpec, SpecError, TensorSpec, Value
 
 ATTRIBUTES: Mapping[str, Value] = {"out_features": REQUIRED, "activation": "none"}
@@ -16,6 +17,7 @@ OUTPUT_QUANT = OWN
 def check(op: OpSpec) -> None:
     if len(op.inputs) != 1 or len(op.inputs[0].shape) not in (2, 3):
         raise SpecError(f"linear needs one input of rank 2 or 3, but got {[tensor.shape for tensor in op.inputs]}")
+    check_count("out_features", ops.attributes(op)["out_features"])
     activation.check(ops.attributes(op)["activation"])
 
 

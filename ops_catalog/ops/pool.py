@@ -8,7 +8,7 @@ import numpy as np
 
 from ops_catalog import ops
 from ops_catalog.ops.contract import REQUIRED, Array, OnnxBuilder, TfliteBuilder, Weight
-from ops_catalog.ops.window import Pads, output_size, pads
+from ops_catalog.ops.window import Pads, check_window, output_size, pads
 from ops_catalog.spec import OpSpec, SpecError, TensorSpec, Value
 
 ATTRIBUTES: Mapping[str, Value] = {"kernel": REQUIRED, "stride": (1, 1), "padding": "same"}
@@ -17,6 +17,7 @@ ATTRIBUTES: Mapping[str, Value] = {"kernel": REQUIRED, "stride": (1, 1), "paddin
 def check(op: OpSpec) -> None:
     if len(op.inputs) != 1 or len(op.inputs[0].shape) != 4:
         raise SpecError(f"{op.type} needs one image, but got {[tensor.shape for tensor in op.inputs]}")
+    check_window(op)
     output(op)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ops_catalog import ops
 from ops_catalog.ops import elementwise
 from ops_catalog.ops.contract import INPUT, REQUIRED, Array, OnnxBuilder, TfliteBuilder
+from ops_catalog.ops.window import check_sizes
 from ops_catalog.spec import OpSpec, SpecError, TensorSpec, Value
 
 ATTRIBUTES: Mapping[str, Value] = {"size": REQUIRED, "mode": "nearest"}
@@ -24,8 +25,7 @@ def check(op: OpSpec) -> None:
         raise SpecError(f"resize needs one image, but got {[tensor.shape for tensor in op.inputs]}")
     if a["mode"] not in BUILTINS:
         raise SpecError(f"mode must be one of {', '.join(BUILTINS)}, but got {a['mode']!r}")
-    if not isinstance(a["size"], tuple) or len(a["size"]) != 2 or min(a["size"]) < 1:
-        raise SpecError(f"size must be a height and a width such as 14x14, but got {a['size']!r}")
+    check_sizes("size", a["size"], 2)
 
 
 def output(op: OpSpec) -> TensorSpec:

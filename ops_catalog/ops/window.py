@@ -46,6 +46,25 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, dilation: Pair, padding:
     return height, width
 
 
+def check_window(op: OpSpec) -> None:
+    """Raises SpecError where an operator's kernel, stride or dilation is not a pair of positive sizes."""
+    a = ops.attributes(op)
+    for name in ("kernel", "stride", "dilation"):
+        check_sizes(name, a.get(name, (1, 1)), 2)
+
+
+def check_sizes(name: str, value: object, count: int) -> None:
+    """Raises SpecError where an attribute is not that many positive sizes."""
+    if not isinstance(value, tuple) or len(value) != count or min(value) < 1:
+        raise SpecError(f"{name} must be {count} sizes such as {'x'.join('3' * count)}, but got {value!r}")
+
+
+def check_count(name: str, value: object) -> None:
+    """Raises SpecError where an attribute is not a positive number."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise SpecError(f"{name} must be a positive number, but got {value!r}")
+
+
 def tflite_padded(op: OpSpec, build: TfliteBuilder, x: str, needed: Pads) -> tuple[str, str]:
     """The image as TFLite's window operators want it, and their padding option.
 

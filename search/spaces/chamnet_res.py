@@ -4,7 +4,7 @@ Channels and bottleneck width of a stage go from a quarter of ResNet-152's up to
 to 3, 8, 36 and 3, resolution from 128 to 224. ResNet-50, 101 and 152 are points of it. The paper gives the outer bound;
 the lower ends, the steps, and a bottleneck width that varies apart from the channels are our choice.
 
-All networks on its steps share COUNT.
+Networks on its steps need 992 distinct operators at one resolution and 3,890 at all four.
 
 References:
     Dai et al., ChamNet, CVPR 2019.

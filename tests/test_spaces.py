@@ -1,0 +1,174 @@
+"""Search spaces: genomes, the networks they stand for, the published points, and all operators of a space."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ops_catalog import ops
+from ops_catalog.graphfile import graph_from_json, graph_to_json
+from ops_catalog.networks import build_network
+from ops_catalog.networks.chamnet import RELEASED, MobileStages
+from ops_catalog.networks.resnet import CHANNELS, DEPTHS, BottleneckStages
+from ops_catalog.spec import Graph, OpSpec, SpecError
+from search.spaces import SPACES, Genome, SearchSpace, space_named
+
+MOBILENET_V2 = MobileStages(
+    224,
+    32,
+    ((0, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
+    1280,
+)
+RANDOM = settings(max_examples=40, deadline=None)
+spaces = st.sampled_from(sorted(SPACES)).map(space_named)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@pytest.fixture(scope="module")
+def operators() -> dict[str, frozenset[OpSpec]]:
+    """Every operator of each space."""
+    return {name: frozenset(space_named(name).operators()) for name in SPACES}
+
+
+def sampled(space: SearchSpace, seed: int) -> Genome:
+    return space.sample(np.random.default_rng(seed))
+
+
+def resnet(layers: int) -> BottleneckStages:
+    middles = tuple(channels // 4 for channels in CHANNELS)
+    return BottleneckStages(224, 64, CHANNELS, middles, DEPTHS[layers])
+
+
+def unnamed(graph: Graph) -> Graph:
+    return replace(graph, name="")
+
+
+@RANDOM
+@given(spaces, seeds)
+def test_a_sampled_genome_lies_on_the_steps_of_its_space(space: SearchSpace, seed: int) -> None:
+    genome = sampled(space, seed)
+    space.check(genome)
+    assert all(value in gene.choices for gene, value in zip(space.genes, genome, strict=True))
+
+
+@RANDOM
+@given(spaces, seeds)
+def test_the_same_seed_samples_the_same_genome(space: SearchSpace, seed: int) -> None:
+    assert sampled(space, seed) == sampled(space, seed)
+
+
+@RANDOM
+@given(spaces, seeds)
+def test_encoding_what_a_genome_stands_for_gives_the_genome(space: SearchSpace, seed: int) -> None:
+    genome = sampled(space, seed)
+    assert space.encode(space.architecture(genome)) == genome
+
+
+@RANDOM
+@given(spaces, seeds, st.sampled_from(["float32", "int8"]))
+def test_a_decoded_network_is_well_formed(space: SearchSpace, seed: int, dtype: str) -> None:
+    graph = space.decode(sampled(space, seed), dtype)
+    assert graph_from_json(graph_to_json(graph)) == graph
+    assert graph.dtype == dtype
+
+
+@RANDOM
+@given(spaces, seeds, seeds)
+def test_networks_have_one_name_exactly_if_they_have_one_genome(space: SearchSpace, one: int, other: int) -> None:
+    genomes = sampled(space, one), sampled(space, other)
+    names = [space.decode(genome).name for genome in genomes]
+    assert (names[0] == names[1]) == (genomes[0] == genomes[1])
+
+
+def test_the_operators_of_a_space_are_all_that_its_networks_need(operators: dict[str, frozenset[OpSpec]]) -> None:
+    rng = np.random.default_rng(7)
+    for name in SPACES:
+        space = space_named(name)
+        for _ in range(100):
+            assert operators[name].issuperset(space.decode(space.sample(rng)).operators)
+
+
+@pytest.mark.parametrize("name, count", [("chamnet-mobile", 63_145), ("chamnet-res", 3_890)])
+def test_a_space_has_as_many_operators_as_it_says(
+    operators: dict[str, frozenset[OpSpec]], name: str, count: int
+) -> None:
+    assert len(operators[name]) == count
+
+
+@pytest.mark.parametrize("name, count", [("chamnet-mobile", 13_027), ("chamnet-res", 992)])
+def test_the_operators_of_one_resolution_come_once_and_in_a_fixed_order(name: str, count: int) -> None:
+    listed = [list(space_named(name).operators("int8", [192])) for _ in range(2)]
+    assert listed[0] == listed[1]
+    assert len(set(listed[0])) == len(listed[0]) == count
+    assert {op.dtype for op in listed[0]} == {"int8"}
+
+
+@pytest.mark.parametrize("letter", RELEASED)
+def test_a_released_chamnet_is_a_point_of_the_mobile_space(letter: str) -> None:
+    space = space_named("chamnet-mobile")
+    decoded = space.decode(space.encode(RELEASED[letter]))
+    assert unnamed(decoded) == unnamed(build_network(f"chamnet-{letter}"))
+
+
+def test_mobilenet_v2_is_a_point_of_the_mobile_space() -> None:
+    space = space_named("chamnet-mobile")
+    assert unnamed(space.decode(space.encode(MOBILENET_V2))) == unnamed(build_network("mobilenet-v2"))
+
+
+@pytest.mark.parametrize("layers", [50, 101, 152])
+def test_a_deep_resnet_is_a_point_of_the_residual_space(layers: int) -> None:
+    space = space_named("chamnet-res")
+    assert unnamed(space.decode(space.encode(resnet(layers)))) == unnamed(build_network(f"resnet-{layers}"))
+
+
+def test_a_channel_count_between_the_steps_is_a_point() -> None:
+    space = space_named("chamnet-mobile")
+    genome = space.encode(RELEASED["b"])
+    assert genome[[gene.name for gene in space.genes].index("c4")] == 92
+    space.check(genome)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_largest_network_of_a_space_costs_the_most(name: str) -> None:
+    space = space_named(name)
+    largest = sum(map(ops.macs, space.decode(tuple(gene.high for gene in space.genes)).operators))
+    smallest = sum(map(ops.macs, space.decode(tuple(gene.low for gene in space.genes)).operators))
+    random = sum(map(ops.macs, space.decode(sampled(space, 3)).operators))
+    assert smallest < random < largest
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_genome_of_another_length_is_refused(name: str) -> None:
+    space = space_named(name)
+    with pytest.raises(SpecError, match=f"must have {len(space.genes)} genes, but got 3"):
+        space.check((224, 32, 1))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_value_outside_its_gene_is_refused_by_name(name: str) -> None:
+    space = space_named(name)
+    for position, gene in enumerate(space.genes):
+        genome = list(sampled(space, 0))
+        genome[position] = gene.high + 1
+        with pytest.raises(SpecError, match=f"{gene.name} of {name} must be from {gene.low} to {gene.high}"):
+            space.decode(tuple(genome))
+
+
+def test_an_architecture_of_other_strides_is_no_point() -> None:
+    stages = tuple((t, c, n, 1) for t, c, n, _ in MOBILENET_V2.stages)
+    with pytest.raises(SpecError, match="must have strides"):
+        space_named("chamnet-mobile").encode(replace(MOBILENET_V2, stages=stages))
+
+
+def test_an_architecture_outside_the_space_is_no_point() -> None:
+    with pytest.raises(SpecError, match="head of chamnet-mobile"):
+        space_named("chamnet-mobile").encode(replace(MOBILENET_V2, head=4096))
+
+
+def test_an_unknown_space_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SpecError, match="chamnet-mobile, chamnet-res, but got 'mobile'"):
+        space_named("mobile")

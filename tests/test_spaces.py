@@ -92,14 +92,14 @@ def test_the_operators_of_a_space_are_all_that_its_networks_need(operators: dict
             assert operators[name].issuperset(space.decode(space.sample(rng)).operators)
 
 
-@pytest.mark.parametrize("name, count", [("chamnet-mobile", 63_145), ("chamnet-res", 3_890)])
+@pytest.mark.parametrize("name, count", [("chamnet-mobile", 47_032), ("chamnet-res", 3_890)])
 def test_a_space_has_as_many_operators_as_it_says(
     operators: dict[str, frozenset[OpSpec]], name: str, count: int
 ) -> None:
     assert len(operators[name]) == count
 
 
-@pytest.mark.parametrize("name, count", [("chamnet-mobile", 13_027), ("chamnet-res", 992)])
+@pytest.mark.parametrize("name, count", [("chamnet-mobile", 9_702), ("chamnet-res", 992)])
 def test_the_operators_of_one_resolution_come_once_and_in_a_fixed_order(name: str, count: int) -> None:
     listed = [list(space_named(name).operators("int8", [192])) for _ in range(2)]
     assert listed[0] == listed[1]

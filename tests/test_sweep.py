@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ops_catalog import ops
 from ops_catalog.graphfile import graph_from_json, graph_to_json
 from ops_catalog.networks import NETWORKS, build_network
-from ops_catalog.ops import OPS, load_op
+from ops_catalog.ops import load_op
 from ops_catalog.spec import SpecError
 from ops_catalog.sweep import Sweep, distinct_operators, load_sweep, save_sweep
 from tests.networks import random_network
@@ -55,8 +55,11 @@ def test_operators_of_no_network_come_after_those_of_networks() -> None:
 
 def test_the_released_chamnets_share_their_operators() -> None:
     graphs = [build_network(f"chamnet-{letter}") for letter in "abcdef"]
-    counted = [op for op in distinct_operators(graphs) if op.type in ("conv2d", "depthwise_conv2d", "linear")]
-    assert len({(op.type, op.inputs[0], op.attributes) for op in counted}) == 191
+    windows = [op for op in distinct_operators(graphs) if op.type in ("conv2d", "depthwise_conv2d", "linear")]
+    plain = {
+        (op.type, op.inputs[0], tuple(pair for pair in op.attributes if pair[0] != "activation")) for op in windows
+    }
+    assert len(plain) == 191
 
 
 def test_a_text_file_lists_a_key_a_line(write: Callable[[str, str], Path]) -> None:
@@ -67,7 +70,8 @@ def test_a_text_file_lists_a_key_a_line(write: Callable[[str, str], Path]) -> No
 def test_a_grid_is_every_combination_of_its_lists(write: Callable[[str, str], Path]) -> None:
     path = write(
         "ops.toml",
-        '[[grid]]\ntype = "conv2d"\ninput = ["1x8x14x14", "1x16x14x14"]\nkernel = ["1x1", "3x3"]\nout_channels = [8, 24]\n',
+        '[[grid]]\ntype = "conv2d"\ninput = ["1x8x14x14", "1x16x14x14"]\nkernel = ["1x1", "3x3"]\n'
+        "out_channels = [8, 24]\n",
     )
     assert keys(load_sweep(path)) == [
         f"conv2d(1x{inputs}x14x14;kernel={kernel};out_channels={outputs};float32)"
@@ -132,7 +136,7 @@ BAD_FILES = {
     "a kernel of one number": (
         "ops.toml",
         '[[grid]]\ntype = "conv2d"\ninput = "1x8x4x4"\nout_channels = 8\nkernel = 3\n',
-        "grid 1: attributes of conv2d must be written as in keys .* kernel = 3",
+        "grid 1: kernel must be 2 sizes such as 3x3, but got 3",
     ),
     "nothing": ("ops.txt", "# to be filled\n", "must name at least one operator"),
 }
@@ -177,11 +181,11 @@ def spoil(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
 
 BAD_GRAPHS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a field missing": (lambda body: body.pop("nodes"), "must have name, dtype, inputs, nodes and outputs"),
-    "read before it is made": (lambda body: body["nodes"].reverse(), "must read tensors made before"),
+    "read before it is made": (lambda body: body["nodes"].reverse(), "must read tensors of its shapes made before"),
     "another shape": (lambda body: body["inputs"].update(x0="1x3x64x64"), "'t0' of network 'chamnet-f' must read"),
     "another element type": (lambda body: body.update(dtype="int8"), "'t0' of network 'chamnet-f' must read"),
     "made twice": (lambda body: body["nodes"].append(body["nodes"][-1]), "must be made once"),
-    "unknown operator": (lambda body: body["nodes"][3].__setitem__(1, "swish(1x8;float32)"), f"'t3' .*{', '.join(sorted(OPS)[:3])}"),
+    "unknown operator": (lambda body: body["nodes"][3].__setitem__(1, "swish(1x8;float32)"), "'t3' .* got 'swish'"),
     "output not made": (lambda body: body.update(outputs=["t999"]), "make its outputs"),
     "a node of no operator": (lambda body: body["nodes"].append(["t999"]), "must have name, dtype"),
 }  # fmt: skip

@@ -1,10 +1,11 @@
 """ChamNet-Mobile: inverted residuals with 3x3 depthwise convolutions, seven stages.
 
 Resolution 96...224, widths in steps of 8 (the head 16); expansion, channels and depth of every stage. ChamNet-A...F
-and MobileNetV2 are points of it. The first stage's expansion may be 0: a block without its first 1x1 convolution, as in MobileNetV2.
+and MobileNetV2 are points of it. The first stage's expansion may be 0: a block without its first 1x1 convolution, as
+in MobileNetV2.
 
-Networks on its steps need 13,027 distinct operators at one resolution and 63,145 at all five. 6,321 at each resolution
-are the last 1x1 convolution (49 widths in, 129 out); every 16 channels there instead of 8 would leave 9,699.
+Networks on its steps need 9,702 distinct operators at one resolution and 47,032 at all five. 3,185 at each resolution
+are the last 1x1 convolution (49 widths in, 65 out): a head in steps of 8 would add 3,325 more.
 
 References:
     Dai et al., ChamNet, CVPR 2019; ranges as in RANGES.

@@ -9,10 +9,11 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from agent.protocol import Failure, Measured
+from agent.protocol import Measured
 from host import quality
 from host.bench import Bench
 from host.errors import DeviceUnavailable
@@ -30,6 +31,16 @@ IDLE_DEATHS = 3
 """Deaths without a suspect after which the device counts as unavailable."""
 
 
+@dataclass(slots=True)
+class _Pass:
+    """What is left to measure, and what was seen while measuring."""
+
+    queue: deque[list[str]]
+    strikes: Counter[str] = field(default_factory=Counter)
+    idle_deaths: int = 0
+    sentinels_ns: list[float] = field(default_factory=list)
+
+
 def measure_pass(bench: Bench, files: Mapping[str, str], number: int, summary: Summary, progress: Progress) -> None:
     """Measures every file once, in an agent of its own.
 
@@ -37,35 +48,22 @@ def measure_pass(bench: Bench, files: Mapping[str, str], number: int, summary: S
         DeviceUnavailable: agents keep dying before they touch an operator.
     """
     bench.fresh()
-    queue = deque(_batches(files, np.random.default_rng((bench.setting.seed, number))))
-    strikes: Counter[str] = Counter()
-    idle_deaths = 0
-    sentinels: list[float] = []
-    done = 0
-    while queue:
-        progress.tell(f"pass {number}", done, len(files))
-        batch = queue.popleft()
-        ids = {str(index): key for index, key in enumerate(batch)}
+    state = _Pass(deque(_batches(files, np.random.default_rng((bench.setting.seed, number)))))
+    while state.queue:
+        progress.tell(f"pass {number}", len(files) - sum(map(len, state.queue)), len(files))
+        batch = state.queue.popleft()
         started_at = time.time()
         try:
             with summary.timed("measure"):
-                answer = bench.measure({id: files[key] for id, key in ids.items()}, seed=number)
+                answer = bench.measure({str(index): files[key] for index, key in enumerate(batch)}, seed=number)
         except AgentDied as death:
             bench.fresh()
-            suspects = [ids[id] for id in death.suspects]
-            idle_deaths = 0 if suspects else idle_deaths + 1
-            if idle_deaths == IDLE_DEATHS:
-                raise DeviceUnavailable(
-                    f"the agent must live through a batch, but {death}, {IDLE_DEATHS} times"
-                ) from None
-            failed = {key: (death.reason, str(death)) for key in suspects}
+            _after_death(bench, state, batch, death, summary)
         else:
             with summary.timed("store"):
-                _store(bench, ids, answer, started_at, sentinels, summary)
-            failed = {ids[failure.id]: _why(failure) for failure in answer.failures if failure.id}
-            done += len(batch) - len(failed)
-            suspects, batch = list(failed), list(failed)
-        _retry(bench, queue, batch, failed, strikes, summary)
+                _store(bench, batch, answer, started_at, state.sentinels_ns, summary)
+            for failure in answer.failures:
+                _strike(bench, state, batch[int(failure.id or 0)], failure.reason, failure.message, summary)
     progress.tell(f"pass {number}", len(files), len(files))
 
 
@@ -75,40 +73,43 @@ def _batches(files: Mapping[str, str], rng: np.random.Generator) -> list[list[st
     return [keys[start : start + BATCH] for start in range(0, len(keys), BATCH)]
 
 
-def _retry(
-    bench: Bench,
-    queue: deque[list[str]],
-    batch: Sequence[str],
-    failed: Mapping[str, tuple[str, str]],
-    strikes: Counter[str],
-    summary: Summary,
-) -> None:
-    """Puts a batch back that was not measured, its suspects alone; quarantines at the last strike."""
-    innocent = [key for key in batch if key not in failed]
+def _after_death(bench: Bench, state: _Pass, batch: Sequence[str], death: AgentDied, summary: Summary) -> None:
+    """Puts the batch back: suspects alone, the others together.
+
+    A strike counts only against a single suspect: of several, one alone is to blame, and each is tried alone now.
+    """
+    suspects = [batch[int(id)] for id in death.suspects]
+    state.idle_deaths = 0 if suspects else state.idle_deaths + 1
+    if state.idle_deaths == IDLE_DEATHS:
+        raise DeviceUnavailable(f"the agent must live through a batch, but {IDLE_DEATHS} times {death}") from None
+    innocent = [key for key in batch if key not in suspects]
     if innocent:
-        queue.appendleft(innocent)
-    for key, (reason, message) in failed.items():
-        strikes[key] += 1
-        if strikes[key] < STRIKES:
-            queue.append([key])
-        else:
-            bench.store.quarantine(bench.target, [Quarantined(key, reason, message)])
-            summary.quarantined[key] = f"{reason}: {message}"
+        state.queue.appendleft(innocent)
+    if len(suspects) == 1:
+        _strike(bench, state, suspects[0], death.reason, str(death), summary)
+    else:
+        state.queue.extend([key] for key in suspects)
 
 
-def _why(failure: Failure) -> tuple[str, str]:
-    return failure.reason, failure.message
+def _strike(bench: Bench, state: _Pass, key: str, reason: str, message: str, summary: Summary) -> None:
+    """Tries an operator again, alone, or quarantines it at the last strike."""
+    state.strikes[key] += 1
+    if state.strikes[key] < STRIKES:
+        state.queue.append([key])
+        return
+    bench.store.quarantine(bench.target, [Quarantined(key, reason, message)])
+    summary.quarantined[key] = f"{reason}: {message}"
 
 
 def _store(
-    bench: Bench, ids: Mapping[str, str], answer: Batch, started_at: float, sentinels: list[float], summary: Summary
+    bench: Bench, batch: Sequence[str], answer: Batch, started_at: float, sentinels: list[float], summary: Summary
 ) -> None:
     origin = min((time_ns for reply in answer.measured for time_ns in reply.started_ns), default=0)
     seconds = time.time() - started_at
     looks = tuple(((at - origin) / 1e9, ns) for at, ns in answer.done.sentinel_ns)
     shared = quality.batch_doubts(answer.done, quality.usual(sentinels), seconds)
     sentinels += [float(ns) for _, ns in looks]
-    rows = [_measurement(ids[reply.id], reply, origin, shared) for reply in answer.measured]
+    rows = [_measurement(batch[int(reply.id)], reply, origin, shared) for reply in answer.measured]
     session = Session(
         started_at, bench.version, str(bench.agent.hello.pid), answer.done.before, answer.done.after, looks
     )

@@ -15,7 +15,6 @@ from lut_db.records import Target
 from ops_catalog.build import op_with_dtype, with_dtype
 from ops_catalog.spec import Graph, OpSpec
 
-
 DEFAULT_MALLOC = "hugepages"
 
 

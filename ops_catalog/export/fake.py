@@ -7,7 +7,6 @@ import json
 from ops_catalog import ops
 from ops_catalog.spec import Graph
 
-NS_PER_OP = 1_000
 NS_PER_KMAC = 50
 NS_PER_KBYTE = 100
 
@@ -15,4 +14,4 @@ NS_PER_KBYTE = 100
 def export(graph: Graph, seed: int = 0, quant: object = None) -> bytes:
     """Time grows with MACs and bytes moved, as on a machine without caches; ``seed`` and ``quant`` change nothing."""
     work = sum(ops.macs(op) * NS_PER_KMAC + ops.bytes_moved(op) * NS_PER_KBYTE for op in graph.operators)
-    return json.dumps({"ns": NS_PER_OP * len(graph.nodes) + work // 1000}).encode()
+    return json.dumps({"ns": work // 1000}).encode()

@@ -19,7 +19,7 @@ macs, weights = elementwise.macs, elementwise.weights
 
 def check(op: OpSpec) -> None:
     shapes, axis = [tensor.shape for tensor in op.inputs], ops.attributes(op)["axis"]
-    if not -len(shapes[0]) <= axis < len(shapes[0]):
+    if not isinstance(axis, int) or not -len(shapes[0]) <= axis < len(shapes[0]):
         raise SpecError(f"axis must be within a rank of {len(shapes[0])}, but got {axis}")
     others = {(*shape[: axis % len(shape)], *shape[axis % len(shape) + 1 :]) for shape in shapes if shape}
     if len(others) != 1 or len({len(shape) for shape in shapes}) != 1:

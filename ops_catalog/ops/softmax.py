@@ -19,7 +19,7 @@ output, macs, weights = elementwise.output, elementwise.macs, elementwise.weight
 def check(op: OpSpec) -> None:
     elementwise.check(op)
     axis, rank = ops.attributes(op)["axis"], len(op.inputs[0].shape)
-    if not -rank <= axis < rank:
+    if not isinstance(axis, int) or not -rank <= axis < rank:
         raise SpecError(f"axis must be within a rank of {rank}, but got {axis}")
 
 

@@ -17,7 +17,17 @@ ALLOWED = {
     "search": {"search", "ops_catalog", "lut_db"},
     "host": {"host", "search", "ops_catalog", "lut_db", "agent"},
 }
-HEAVY = {"torch", "ray", "onnxruntime", "ai_edge_litert", "tflite_runtime", "pyarrow", "matplotlib", "adbutils", "scipy"}
+HEAVY = {
+    "torch",
+    "ray",
+    "onnxruntime",
+    "ai_edge_litert",
+    "tflite_runtime",
+    "pyarrow",
+    "matplotlib",
+    "adbutils",
+    "scipy",
+}
 FORMATS = {"onnx": "ops_catalog/export/onnx.py", "tflite": "ops_catalog/export/flatbuffer.py"}
 VAGUE = {"utils", "helpers", "common", "core", "manager", "util", "misc"}
 FILES = sorted(path for package in ALLOWED for path in (ROOT / package).rglob("*.py"))

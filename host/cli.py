@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
 from host import cli_lut, cli_measure, cli_ops
-from host.errors import EXIT_ERROR, EXIT_USAGE, HostError
+from host.errors import EXIT_DONE, EXIT_ERROR, EXIT_USAGE, HostError
 from host.show import errors
 from lut_db.errors import LutError
+from lut_db.lut import MissingOpsError
 from ops_catalog.spec import SpecError
+from ops_catalog.sweep import Sweep, save_sweep
+
+MISSING = Path("missing.json")
+"""Where the operators are listed that a command lacked, ready for ``chamnet profile --ops``."""
 
 app: typer.Typer = typer.Typer(
     name="chamnet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -36,22 +42,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status."""
     try:
-        app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        ended = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except HostError as error:
         return _fail(str(error), error.exit_status)
     except SpecError as error:
         return _fail(str(error), EXIT_USAGE)
+    except MissingOpsError as error:
+        save_sweep(MISSING, Sweep(error.operators))
+        return _fail(str(error).replace("FILE", str(MISSING)), EXIT_ERROR)
     except LutError as error:
         return _fail(str(error), EXIT_ERROR)
-    except typer.Exit as end:
-        return end.exit_code
-    except typer.Abort:
-        return _fail("interrupted; what was measured is stored, the same command goes on from there", EXIT_ERROR)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted; what was measured is stored, the same command goes on from there", EXIT_ERROR)
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror}", EXIT_ERROR)
-    return 0
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        return _fail(error.format_message(), EXIT_USAGE)
+    return ended if isinstance(ended, int) else EXIT_DONE
 
 
 def _fail(message: str, status: int) -> int:

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 QUANTILE = 0.10
 FLOOR_NS = 1.0
 APART = 0.05
@@ -39,12 +37,21 @@ class Statistics:
 
 def statistics(bursts_ns: Sequence[Sequence[int]], loops: int, overhead_ns: float) -> Statistics:
     """The statistics of raw samples, ns for ``loops`` calls each."""
-    samples = np.array([ns for burst in bursts_ns for ns in burst], float) / loops
-    if samples.size == 0:
+    samples = sorted(ns / loops for burst in bursts_ns for ns in burst)
+    if not samples:
         return Statistics(FLOOR_NS, 0.0, 0, True)
-    latency = float(np.quantile(samples, QUANTILE)) - overhead_ns
-    mad = float(np.median(np.abs(samples - np.median(samples))))
-    return Statistics(max(latency, FLOOR_NS), mad, samples.size, latency < FLOOR_NS)
+    latency = quantile(samples, QUANTILE) - overhead_ns
+    middle = quantile(samples, 0.5)
+    mad = quantile(sorted(abs(sample - middle) for sample in samples), 0.5)
+    return Statistics(max(latency, FLOOR_NS), mad, len(samples), latency < FLOOR_NS)
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """A quantile of sorted values, linear between neighbours; for some dozen values far quicker than NumPy's."""
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
 def is_clean(doubts: Iterable[str]) -> bool:
@@ -53,7 +60,7 @@ def is_clean(doubts: Iterable[str]) -> bool:
 
 def combine(latencies_ns: Sequence[float]) -> float:
     """The entry of one operator's passes."""
-    return float(min(latencies_ns) if len(latencies_ns) < 3 else np.median(latencies_ns))
+    return min(latencies_ns) if len(latencies_ns) < 3 else quantile(sorted(latencies_ns), 0.5)
 
 
 def differ(latencies_ns: Sequence[float]) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from ops_catalog.spec import NativeOp
 FORMATS = ("csv", "jsonl", "parquet")
 CSV_COLUMNS = ("key", "latency_us", "mad_us", "samples", "passes", "weight_bytes", "label", "doubts")
 BATCH = 5_000
+
+Row = Target | NativeOp | Lowering | Measurement
 
 
 def export_target(store: LutStore, target: Target, path: Path) -> int:
@@ -43,21 +46,39 @@ def export_target(store: LutStore, target: Target, path: Path) -> int:
 def import_file(store: LutStore, path: Path) -> tuple[Target, int]:
     """Reads a JSON Lines or Parquet file into the store; returns its target and the number of measurements.
 
+    The file is read twice: once to see that every row can be understood, then to store it in batches.
+
     Raises:
         ExchangeError: a row cannot be understood; nothing was imported.
     """
-    kind = path.suffix.lstrip(".")
-    if kind not in ("jsonl", "parquet"):
-        raise ExchangeError(f"a table to import must end in jsonl or parquet, but got {path.name!r}")
-    rows = list(_read_lines(path) if kind == "jsonl" else _read_parquet(path))
-    target, natives, lowerings, measurements = _understood(path, rows)
+    target = _checked_target(path)
     store.put_target(target)
-    store.put_lowerings(target, lowerings, natives)
-    for start in range(0, len(measurements), BATCH):
-        part = measurements[start : start + BATCH]
-        session = Session(0.0, "import", path.name, {}, {})
-        store.append(target, session, part, _batch_id(target, part))
-    return target, len(measurements)
+    natives = [row for row in _read(path) if isinstance(row, NativeOp)]
+    store.put_lowerings(target, [row for row in _read(path) if isinstance(row, Lowering)], natives)
+    measurements, count = (row for row in _read(path) if isinstance(row, Measurement)), 0
+    while part := list(islice(measurements, BATCH)):
+        store.append(target, Session(0.0, "import", path.name, {}, {}), part, _batch_id(target, part))
+        count += len(part)
+    return target, count
+
+
+def _checked_target(path: Path) -> Target:
+    targets = [row for row in _read(path) if isinstance(row, Target)]
+    if len(targets) != 1:
+        raise ExchangeError(f"{path} must describe one target, but got {len(targets)}")
+    return targets[0]
+
+
+def _read(path: Path) -> Iterator[Row]:
+    """Every row of a file as what it is. Raises ExchangeError."""
+    readers = {".jsonl": _read_lines, ".parquet": _read_parquet}
+    if path.suffix not in readers:
+        raise ExchangeError(f"a table to import must end in jsonl or parquet, but got {path.name!r}")
+    for place, kind, fields in readers[path.suffix](path):
+        try:
+            yield _MAKERS[kind](fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ExchangeError(f"{path}: {place} must be a whole {', '.join(_MAKERS)}, but got {error!r}") from None
 
 
 def _write_csv(store: LutStore, target: Target, path: Path) -> int:
@@ -95,13 +116,15 @@ def _write_parquet(rows: Iterable[tuple[str, Mapping[str, Any]]], path: Path) ->
     import pyarrow
     from pyarrow import parquet
 
-    columns: dict[str, list[str]] = {"is": [], "key": [], "fields": []}
-    for kind, fields in rows:
-        columns["is"].append(kind)
-        columns["key"].append(str(fields.get("op_key") or fields.get("key") or ""))
-        columns["fields"].append(json.dumps(fields, separators=(",", ":")))
-    parquet.write_table(pyarrow.table(columns), path, compression="zstd")
-    return len(columns["is"])
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in ("is", "key", "fields")])
+    count, left = 0, iter(rows)
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        while part := list(islice(left, BATCH)):
+            keys = [str(fields.get("op_key") or fields.get("key") or "") for _, fields in part]
+            texts = [json.dumps(fields, separators=(",", ":")) for _, fields in part]
+            writer.write_table(pyarrow.table([[kind for kind, _ in part], keys, texts], schema=schema))
+            count += len(part)
+    return count
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -121,29 +144,17 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     import pyarrow
     from pyarrow import parquet
 
+    number = 0
     try:
-        table = parquet.read_table(path, columns=["is", "fields"])
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH, columns=["is", "fields"]):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row["is"], json.loads(row["fields"])
     except (pyarrow.ArrowInvalid, KeyError) as error:
         raise ExchangeError(
             f"{path} must be a Parquet table with columns 'is' and 'fields', but got: {error}"
         ) from None
-    for number, row in enumerate(table.to_pylist(), 1):
-        yield f"row {number}", row["is"], json.loads(row["fields"])
-
-
-def _understood(
-    path: Path, rows: Iterable[tuple[str, str, dict[str, Any]]]
-) -> tuple[Target, list[NativeOp], list[Lowering], list[Measurement]]:
-    makers = {"target": _target, "native": _native, "lowering": _lowering, "measurement": _measurement}
-    found: dict[str, list[Any]] = {kind: [] for kind in makers}
-    for place, kind, fields in rows:
-        try:
-            found[kind].append(makers[kind](fields))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ExchangeError(f"{path}: {place} must be a whole {', '.join(makers)}, but got {error!r}") from None
-    if len(found["target"]) != 1:
-        raise ExchangeError(f"{path} must describe one target, but got {len(found['target'])}")
-    return found["target"][0], found["native"], found["lowering"], found["measurement"]
 
 
 def _target(fields: dict[str, Any]) -> Target:
@@ -165,6 +176,14 @@ def _measurement(fields: dict[str, Any]) -> Measurement:
         raise ValueError("a negative time")
     started, doubts = tuple(map(float, fields["started_s"])), tuple(fields["doubts"])
     return Measurement(**{**fields, "bursts_ns": bursts, "started_s": started, "doubts": doubts})
+
+
+_MAKERS: dict[str, Callable[[dict[str, Any]], Row]] = {
+    "target": _target,
+    "native": _native,
+    "lowering": _lowering,
+    "measurement": _measurement,
+}
 
 
 def _batch_id(target: Target, rows: Iterable[Measurement]) -> str:

@@ -14,7 +14,7 @@ from host.demo import DEMO_NETWORKS, demo_questions
 from host.devices import LOCAL_CPU, Unit, choose_cpus, find_unit, greet, list_phones
 from host.errors import EXIT_PARTLY, UsageError
 from host.profile import profile
-from host.report import write_report
+from host.report import save_picture, write_report
 from host.setting import Setting, Workload
 from host.validate import Question, Validation, sample_networks, validate
 from lut_db.store import open_store
@@ -123,6 +123,7 @@ def devices_command(as_json: Json = False, agent_python: AgentPython = "") -> No
 def demo_command(
     db: Annotated[Path, typer.Option(help="the database")] = Path("demo/chamnet.db"),
     html: Annotated[Path, typer.Option(help="the report")] = Path("demo/report.html"),
+    picture: Annotated[Path | None, typer.Option(help="write the plots as PNG, too")] = None,
     seed: Seed = 0,
 ) -> None:
     """Measure this machine and compare ChamNet-A...F and MobileNetV2 on it, predicted and measured."""
@@ -133,6 +134,8 @@ def demo_command(
     results = _validate_all(find_unit(LOCAL_CPU), settings, list(questions.values()), db, quiet=False)
     show.show_named(results, DEMO_NETWORKS)
     write_report(results, html)
+    if picture is not None:
+        save_picture(results, picture)
     show.output.print(f"Report with plots: {html.resolve()}\nLook-up table: {db.resolve()}")
 
 

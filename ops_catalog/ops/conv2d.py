@@ -12,7 +12,15 @@ import numpy as np
 from ops_catalog import ops
 from ops_catalog.ops import activation
 from ops_catalog.ops.contract import OWN, REQUIRED, Array, OnnxBuilder, Steps, TfliteBuilder, Weight
-from ops_catalog.ops.window import Pads, check_count, check_window, output_size, pads, tflite_padded
+from ops_catalog.ops.window import (
+    check_count,
+    check_window,
+    onnx_convolution,
+    output_size,
+    taps,
+    tflite_convolution_options,
+    tflite_padded,
+)
 from ops_catalog.spec import OpSpec, SpecError, TensorSpec, Value
 
 ATTRIBUTES: Mapping[str, Value] = {
@@ -43,10 +51,7 @@ def check(op: OpSpec) -> None:
 
 
 def output(op: OpSpec) -> TensorSpec:
-    a = ops.attributes(op)
-    batch, _, height, width = op.inputs[0].shape
-    size = output_size((height, width), a["kernel"], a["stride"], a["dilation"], a["padding"])
-    return TensorSpec((batch, a["out_channels"], *size), op.dtype)
+    return TensorSpec((op.inputs[0].shape[0], ops.attributes(op)["out_channels"], *output_size(op)), op.dtype)
 
 
 def macs(op: OpSpec) -> int:
@@ -71,54 +76,22 @@ def expand(op: OpSpec, steps: Steps, inputs: Sequence[str]) -> None:
 
 def compute(op: OpSpec, inputs: Sequence[Array], weights: Mapping[str, Array]) -> Array:
     """The convolution of an expanded operator: one input, fused activation at most."""
-    a = ops.attributes(op)
-    groups, kernel, stride, dilation = a["groups"], a["kernel"], a["stride"], a["dilation"]
-    top, bottom, left, right = _pads(op)
-    x = np.pad(inputs[0], ((0, 0), (0, 0), (top, bottom), (left, right)))
-    _, channels, height, width = output(op).shape
-    weight = weights["weight"].reshape(groups, channels // groups, -1, *kernel)
-    x = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
-    y = np.zeros((x.shape[0], groups, channels // groups, height, width), np.float32)
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            rows = slice(i * dilation[0], i * dilation[0] + (height - 1) * stride[0] + 1, stride[0])
-            columns = slice(j * dilation[1], j * dilation[1] + (width - 1) * stride[1] + 1, stride[1])
-            y += np.einsum("ngchw,goc->ngohw", x[:, :, :, rows, columns], weight[:, :, :, i, j], optimize=True)
-    y = y.reshape(x.shape[0], channels, height, width) + weights["bias"][:, None, None]
+    a, (batch, channels, height, width) = ops.attributes(op), output(op).shape
+    groups = a["groups"]
+    weight = weights["weight"].reshape(groups, channels // groups, -1, *a["kernel"])
+    y = np.zeros((batch, groups, channels // groups, height * width), np.float32)
+    for i, j, x in taps(op, inputs[0]):
+        y += weight[:, :, :, i, j] @ x.reshape(batch, groups, -1, height * width)
+    y = y.reshape(batch, channels, height, width) + weights["bias"][:, None, None]
     return activation.compute(a["activation"], y)
 
 
 def to_onnx(op: OpSpec, build: OnnxBuilder, inputs: Sequence[str]) -> str:
-    a = ops.attributes(op)
-    top, bottom, left, right = _pads(op)
-    y = build.node(
-        "Conv",
-        [inputs[0], build.weight("weight"), build.weight("bias")],
-        kernel_shape=a["kernel"],
-        strides=a["stride"],
-        dilations=a["dilation"],
-        pads=(top, left, bottom, right),
-        group=a["groups"],
-    )
-    return activation.to_onnx(a["activation"], build, y)
+    return onnx_convolution(op, build, inputs[0], ops.attributes(op)["groups"])
 
 
 def to_tflite(op: OpSpec, build: TfliteBuilder, inputs: Sequence[str]) -> str:
-    a = ops.attributes(op)
-    x, padding = tflite_padded(op, build, inputs[0], _pads(op))
+    x, padding = tflite_padded(op, build, inputs[0])
     weight = build.weight("weight", order=(0, 2, 3, 1))
-    options = {
-        "Padding": padding,
-        "StrideH": a["stride"][0],
-        "StrideW": a["stride"][1],
-        "DilationHFactor": a["dilation"][0],
-        "DilationWFactor": a["dilation"][1],
-        "FusedActivationFunction": activation.TFLITE_FUSED[a["activation"]],
-    }
-    return build.emit("CONV_2D", [x, weight, build.bias("bias", x, weight)], output(op).shape, options, image=True)
-
-
-def _pads(op: OpSpec) -> Pads:
-    a = ops.attributes(op)
-    height, width = op.inputs[0].shape[2:]
-    return pads((height, width), a["kernel"], a["stride"], a["dilation"], a["padding"])
+    entries = [x, weight, build.bias("bias", x, weight)]
+    return build.emit("CONV_2D", entries, output(op).shape, tflite_convolution_options(op, padding), image=True)

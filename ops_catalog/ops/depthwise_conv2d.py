@@ -9,7 +9,14 @@ import numpy as np
 from ops_catalog import ops
 from ops_catalog.ops import activation
 from ops_catalog.ops.contract import OWN, REQUIRED, Array, OnnxBuilder, Steps, TfliteBuilder, Weight
-from ops_catalog.ops.window import Pads, check_window, output_size, pads, tflite_padded
+from ops_catalog.ops.window import (
+    check_window,
+    onnx_convolution,
+    output_size,
+    taps,
+    tflite_convolution_options,
+    tflite_padded,
+)
 from ops_catalog.spec import OpSpec, SpecError, TensorSpec, Value
 
 ATTRIBUTES: Mapping[str, Value] = {
@@ -31,10 +38,7 @@ def check(op: OpSpec) -> None:
 
 
 def output(op: OpSpec) -> TensorSpec:
-    a = ops.attributes(op)
-    batch, channels, height, width = op.inputs[0].shape
-    size = output_size((height, width), a["kernel"], a["stride"], a["dilation"], a["padding"])
-    return TensorSpec((batch, channels, *size), op.dtype)
+    return TensorSpec((*op.inputs[0].shape[:2], *output_size(op)), op.dtype)
 
 
 def macs(op: OpSpec) -> int:
@@ -56,53 +60,19 @@ def expand(op: OpSpec, steps: Steps, inputs: Sequence[str]) -> None:
 
 
 def compute(op: OpSpec, inputs: Sequence[Array], weights: Mapping[str, Array]) -> Array:
-    a = ops.attributes(op)
-    kernel, stride, dilation = a["kernel"], a["stride"], a["dilation"]
-    top, bottom, left, right = _pads(op)
-    x = np.pad(inputs[0], ((0, 0), (0, 0), (top, bottom), (left, right)))
-    _, channels, height, width = output(op).shape
-    y = np.zeros((x.shape[0], channels, height, width), np.float32)
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            rows = slice(i * dilation[0], i * dilation[0] + (height - 1) * stride[0] + 1, stride[0])
-            columns = slice(j * dilation[1], j * dilation[1] + (width - 1) * stride[1] + 1, stride[1])
-            y += x[:, :, rows, columns] * weights["weight"][:, 0, i, j, None, None]
-    return activation.compute(a["activation"], y + weights["bias"][:, None, None])
+    y = np.zeros(output(op).shape, np.float32)
+    for i, j, x in taps(op, inputs[0]):
+        y += x * weights["weight"][:, 0, i, j, None, None]
+    return activation.compute(ops.attributes(op)["activation"], y + weights["bias"][:, None, None])
 
 
 def to_onnx(op: OpSpec, build: OnnxBuilder, inputs: Sequence[str]) -> str:
-    a = ops.attributes(op)
-    top, bottom, left, right = _pads(op)
-    y = build.node(
-        "Conv",
-        [inputs[0], build.weight("weight"), build.weight("bias")],
-        kernel_shape=a["kernel"],
-        strides=a["stride"],
-        dilations=a["dilation"],
-        pads=(top, left, bottom, right),
-        group=op.inputs[0].shape[1],
-    )
-    return activation.to_onnx(a["activation"], build, y)
+    return onnx_convolution(op, build, inputs[0], op.inputs[0].shape[1])
 
 
 def to_tflite(op: OpSpec, build: TfliteBuilder, inputs: Sequence[str]) -> str:
-    a = ops.attributes(op)
-    x, padding = tflite_padded(op, build, inputs[0], _pads(op))
+    x, padding = tflite_padded(op, build, inputs[0])
     weight = build.weight("weight", order=(1, 2, 3, 0))
-    options = {
-        "Padding": padding,
-        "StrideH": a["stride"][0],
-        "StrideW": a["stride"][1],
-        "DilationHFactor": a["dilation"][0],
-        "DilationWFactor": a["dilation"][1],
-        "DepthMultiplier": 1,
-        "FusedActivationFunction": activation.TFLITE_FUSED[a["activation"]],
-    }
-    bias = build.bias("bias", x, weight)
-    return build.emit("DEPTHWISE_CONV_2D", [x, weight, bias], output(op).shape, options, image=True)
-
-
-def _pads(op: OpSpec) -> Pads:
-    a = ops.attributes(op)
-    height, width = op.inputs[0].shape[2:]
-    return pads((height, width), a["kernel"], a["stride"], a["dilation"], a["padding"])
+    options = {**tflite_convolution_options(op, padding), "DepthMultiplier": 1}
+    entries = [x, weight, build.bias("bias", x, weight)]
+    return build.emit("DEPTHWISE_CONV_2D", entries, output(op).shape, options, image=True)

@@ -114,7 +114,8 @@ def _declared(entry: Any, shapes: Mapping[str, Shape]) -> Shape:
 def _piece(model: Any, node: Any, arrays: tuple[str, ...], known: _Known) -> Piece:
     weights = [known.constants[name] for name in dict.fromkeys(node.input) if name in known.constants]
     weight_bytes = sum(len(weight.raw_data) for weight in weights)
-    key = _key(node, [known.types[name] for name in arrays], weights)
+    read = [known.constants[name] for name in node.input if name in known.constants]
+    key = _key(node, [known.types[name] for name in arrays], read)
     return Piece(
         NativeOp(key, weight_bytes),
         node.name,

@@ -28,12 +28,12 @@ Engines = Annotated[str, typer.Option("--engine", help="engines, comma-separated
 Dtypes = Annotated[str, typer.Option("--dtype", help="float32, float16, int8; comma-separated")]
 Threads = Annotated[str, typer.Option(help="numbers of threads, comma-separated")]
 Cpus = Annotated[str, typer.Option(help="processors to pin to, such as 0,1; by default as many as threads")]
-Db = Annotated[Path, typer.Option(help="the database")]
+Db = Annotated[str, typer.Option(help="the database: a file, or any SQLAlchemy URL")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Seed = Annotated[int, typer.Option(help="seed of everything random")]
 AgentPython = Annotated[str, typer.Option(help="the Python that runs the agent, if not this one")]
 
-DEFAULT_DB = Path("chamnet.db")
+DEFAULT_DB = "chamnet.db"
 SECONDS_PER_MEASUREMENT = 0.006
 """For the estimate of a plan: what an operator of a mobile network took on a cloud CPU, all included."""
 
@@ -140,7 +140,7 @@ def demo_command(
 
 
 def _validate_all(
-    unit: Unit, settings: list[Setting], questions: list[Question], db: Path, quiet: bool
+    unit: Unit, settings: list[Setting], questions: list[Question], db: Path | str, quiet: bool
 ) -> list[Validation]:
     results = []
     with open_store(db) as store:
@@ -198,7 +198,7 @@ def workload_of(space: str, networks: int, ops: Path | None, network: str, limit
     return Workload(operators=distinct_operators(graphs, operators)[:limit])
 
 
-def _show_plan(unit: Unit, settings: list[Setting], workload: Workload, db: Path, as_json: bool) -> None:
+def _show_plan(unit: Unit, settings: list[Setting], workload: Workload, db: str, as_json: bool) -> None:
     """How many operators would be measured, and about how long that takes; opens no agent."""
     count = len(distinct_operators(workload.graphs, workload.operators))
     plan = [

@@ -22,6 +22,7 @@ class EngineUse:
         native_options: for a one-node model that it optimised before, run as it stands.
         whole_options: for a model as exported.
         naive_options: for the usual way, one operator in a session of its own.
+        float16: what is of 16 bits in a float16 model: tensors, or only weights.
         source: what its rows are.
     """
 
@@ -30,6 +31,7 @@ class EngineUse:
     native_options: Mapping[str, Any]
     whole_options: Mapping[str, Any]
     naive_options: Mapping[str, Any]
+    float16: str = "tensors"
     source: str = "measured"
 
 
@@ -37,7 +39,7 @@ ENGINES = {
     "onnxruntime": EngineUse(
         "onnx", True, {"optimisation": "none"}, {"optimisation": "all"}, {"optimisation": "all", "entry": "run"}
     ),
-    "litert": EngineUse("tflite", False, {}, {}, {}),
+    "litert": EngineUse("tflite", False, {}, {}, {}, float16="weights"),
     "fake": EngineUse("fake", False, {}, {}, {}, source="simulated"),
 }
 

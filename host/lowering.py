@@ -23,7 +23,7 @@ from itertools import product
 
 from host.errors import HostError
 from host.native import Piece, cut
-from lut_db.lut import Lowerings, narrower_context
+from lut_db.lut import Lowerings, narrower_context, readers_of
 from lut_db.records import ANY_CONTEXT, Lowering
 from ops_catalog import ops
 from ops_catalog.build import Network, expand, tensors
@@ -65,11 +65,12 @@ def lower(graph: Graph, optimised: bytes, known: Lowerings | None = None) -> Low
         LoweringError: a node belongs to no operator.
     """
     pieces = cut(optimised, {name: tensor.shape for name, tensor in tensors(expand(graph)).items()})
-    found = dict(known or {})
+    known, new, readers = known or {}, dict[tuple[str, str], Lowering](), readers_of(graph)
     rows = []
     for node, row in zip(graph.nodes, _walk(graph, pieces), strict=True):
-        seen = found.setdefault((row.op_key, row.context), row)
-        rows.append(row if seen == row else replace(row, context=narrower_context(graph, node, row.context)))
+        place = (row.op_key, row.context)
+        seen = known.get(place) or new.setdefault(place, row)
+        rows.append(row if seen == row else replace(row, context=narrower_context(row.context, readers[node.output])))
     return Lowered(tuple(rows), {piece.op.key: piece for piece in pieces})
 
 

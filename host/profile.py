@@ -23,7 +23,7 @@ def profile(store: LutStore, unit: Unit, setting: Setting, workload: Workload, p
 
     Raises:
         DeviceUnavailable: the agent does not start, or the engine is not there.
-        StoreError: the database cannot be written.
+        LutError: the database cannot be written.
     """
     with open_bench(store, unit, setting) as bench:
         summary = Summary(bench.target.name)

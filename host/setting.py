@@ -111,6 +111,8 @@ def target_of(setting: Setting, device: str, hello: Hello) -> Target:
     options = {} if setting.malloc == DEFAULT_MALLOC else {"malloc": setting.malloc}
     if setting.naive:
         options["operators"] = "exported"
+    if setting.dtype == "float16":
+        options["float16"] = setting.use.float16
     return Target(
         device=device,
         engine=setting.engine,

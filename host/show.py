@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -85,7 +84,7 @@ def show_summary(summary: Summary) -> None:
         output.print(f"  [yellow]left out[/] {key}: {reason}", highlight=False)
 
 
-def show_plan(plan: Sequence[Mapping[str, Any]], db: Path) -> None:
+def show_plan(plan: Sequence[Mapping[str, Any]], db: str) -> None:
     """What a profile run would do."""
     for row in plan:
         output.print(

@@ -12,7 +12,7 @@ import numpy as np
 
 from lut_db.errors import LutError
 from lut_db.records import ANY_CONTEXT, Calibration, Lowering, LutEntry, Target
-from ops_catalog.spec import Graph, Node, OpSpec
+from ops_catalog.spec import Graph, OpSpec
 
 Lowerings = Mapping[tuple[str, str], Lowering]
 """What operators become, by operator key and context."""
@@ -55,10 +55,10 @@ def resolve(graph: Graph, lowerings: Lowerings) -> list[Lowering | None]:
     runs, and whether it makes an output of the network.
     """
     forms = {name: "plain" for name, _ in graph.inputs}
-    found = []
+    readers, found = readers_of(graph), []
     for node in graph.nodes:
         context = ",".join(forms[name] for name in node.inputs) + (">" if node.output in graph.outputs else "")
-        contexts = (narrower_context(graph, node, context), context, ANY_CONTEXT)
+        contexts = (narrower_context(context, readers[node.output]), context, ANY_CONTEXT)
         row = next((lowerings[node.op.key, c] for c in contexts if (node.op.key, c) in lowerings), None)
         found.append(row)
         forms[node.output] = row.output_form if row else "plain"
@@ -67,10 +67,18 @@ def resolve(graph: Graph, lowerings: Lowerings) -> list[Lowering | None]:
     return found
 
 
-def narrower_context(graph: Graph, node: Node, context: str) -> str:
+def readers_of(graph: Graph) -> dict[str, str]:
+    """For each operator's output, the types of the operators that read it."""
+    readers: dict[str, list[str]] = {node.output: [] for node in graph.nodes}
+    for node in graph.nodes:
+        for name in set(node.inputs) & readers.keys():
+            readers[name].append(node.op.type)
+    return {name: "+".join(sorted(types)) for name, types in readers.items()}
+
+
+def narrower_context(context: str, readers: str) -> str:
     """The context and what reads the output: for engines that decide by what comes after an operator."""
-    readers = [other.op.type for other in graph.nodes if node.output in other.inputs]
-    return f"{context} then {'+'.join(sorted(readers))}"
+    return f"{context} then {readers}"
 
 
 @dataclass(frozen=True)

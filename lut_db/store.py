@@ -5,38 +5,40 @@ A batch of measurements is one transaction under an id of its own: an end at any
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from sqlalchemy import Connection, Table, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from lut_db import tables
-from lut_db.aggregate import combine, differ, is_clean, statistics
-from lut_db.codec import pack, unpack
+from lut_db.aggregate import differ
 from lut_db.database import connect, reading, writing
 from lut_db.errors import LutError
+from lut_db.inserts import insert_missing, insert_missing_lowerings, put_session
 from lut_db.lut import LatencyLut, Lowerings
 from lut_db.records import (
     Calibration,
     Device,
     Lowering,
-    LutEntry,
     Measurement,
     NetworkMeasurement,
     Quarantined,
     Session,
     Target,
 )
+from lut_db.rows import (
+    entry_from_rows,
+    measurement_from_row,
+    measurement_to_row,
+    network_measurement_from_row,
+    network_measurement_to_row,
+    network_to_row,
+    target_from_json,
+)
 from ops_catalog.spec import NativeOp
-
-CHUNK = 500
-"""Keys in one query: below the limits of every database."""
 
 
 class LutStore:
@@ -74,12 +76,12 @@ class LutStore:
         """Adds a target; harmless when it is there."""
         with writing(self._engine) as connection:
             row = {"key": target.key, "name": target.name, "value": asdict(target)}
-            _insert_missing(connection, tables.target, "key", [row])
+            insert_missing(connection, tables.target, "key", [row])
 
     def targets(self) -> list[Target]:
         with reading(self._engine) as connection:
             rows = connection.execute(select(tables.target.c.value).order_by(tables.target.c.id)).scalars().all()
-        return [_target(row) for row in rows]
+        return [target_from_json(row) for row in rows]
 
     def target_named(self, name: str) -> Target:
         """The target of that name or key, or the only one whose name contains the text.
@@ -126,7 +128,7 @@ class LutStore:
                 }
                 for row in lowerings
             ]
-            _insert_missing_lowerings(connection, rows)
+            insert_missing_lowerings(connection, rows)
 
     def lowerings(self, target: Target) -> Lowerings:
         """What operators become on a target, by operator key and context."""
@@ -147,13 +149,13 @@ class LutStore:
         """Stores one batch, all or nothing; a batch id that is there already changes nothing."""
         id = self._target_id(target)
         with writing(self._engine) as connection:
-            session_id = _put_session(connection, id, session, batch_id)
+            session_id = put_session(connection, id, session, batch_id)
             if session_id is None or not rows:
                 return
             self._put_operators(connection, [(row.op_key, 0) for row in rows])
             values = [
                 {
-                    **_measurement_row(row),
+                    **measurement_to_row(row),
                     "target_id": id,
                     "session_id": session_id,
                     "operator_id": self._operator_ids[row.op_key],
@@ -174,7 +176,7 @@ class LutStore:
             query = query.where(tables.operator.c.key == op_key)
         with reading(self._engine) as connection:
             for row in connection.execute(query.order_by(table.c.id)):
-                yield _measurement(row)
+                yield measurement_from_row(row)
 
     def quarantine(self, target: Target, rows: Sequence[Quarantined]) -> None:
         """Marks operators that cannot be measured on a target."""
@@ -216,14 +218,14 @@ class LutStore:
         """Stores one turn of whole networks, all or nothing."""
         id = self._target_id(target)
         with writing(self._engine) as connection:
-            session_id = _put_session(connection, id, session, batch_id)
+            session_id = put_session(connection, id, session, batch_id)
             if session_id is None:
                 return
-            networks = [_network_row(row) for row in rows]
-            ids = _insert_missing(connection, tables.network, "digest", networks)
+            networks = [network_to_row(row) for row in rows]
+            ids = insert_missing(connection, tables.network, "digest", networks)
             values = [
                 {
-                    **_network_measurement_row(row),
+                    **network_measurement_to_row(row),
                     "target_id": id,
                     "session_id": session_id,
                     "network_id": ids[known["digest"]],
@@ -239,7 +241,7 @@ class LutStore:
         query = select(table, *known).join(tables.network).where(table.c.target_id == self._target_id(target))
         with reading(self._engine) as connection:
             rows = connection.execute(query.order_by(table.c.id)).all()
-        return [_network_measurement(row) for row in rows]
+        return [network_measurement_from_row(row) for row in rows]
 
     def put_calibration(self, target: Target, calibration: Calibration) -> None:
         row = {"family": calibration.family, "created_at": calibration.created_at, "value": asdict(calibration)}
@@ -273,7 +275,9 @@ class LutStore:
         label = target.source
         with reading(self._engine) as connection:
             groups = groupby(connection.execute(query), key=lambda row: row[:2])
-            entries = tuple(_entry(key, weight_bytes, list(rows), label) for (key, weight_bytes), rows in groups)
+            entries = tuple(
+                entry_from_rows(key, weight_bytes, list(rows), label) for (key, weight_bytes), rows in groups
+            )
         return LatencyLut(target, entries, self.lowerings(target))
 
     def _clean_latencies(self, target: Target) -> dict[str, list[float]]:
@@ -303,113 +307,9 @@ class LutStore:
     def _put_operators(self, connection: Connection, operators: Sequence[tuple[str, int]]) -> None:
         lacking = [(key, size) for key, size in dict(reversed(operators)).items() if key not in self._operator_ids]
         rows = [{"key": key, "weight_bytes": size} for key, size in lacking]
-        self._operator_ids.update(_insert_missing(connection, tables.operator, "key", rows))
+        self._operator_ids.update(insert_missing(connection, tables.operator, "key", rows))
 
 
 def open_store(path_or_url: str | Path, create: bool = True) -> LutStore:
     """Opens a database, by default making one where there is none. Raises LutError."""
     return LutStore(path_or_url, create)
-
-
-def _insert_missing(
-    connection: Connection, table: Table, unique: str, rows: Sequence[Mapping[str, Any]]
-) -> dict[str, int]:
-    """Adds the rows whose unique column is new; returns the ids of all of them by it."""
-    values = [row[unique] for row in rows]
-    found = _ids(connection, table, unique, values)
-    lacking = {row[unique]: row for row in rows if row[unique] not in found}
-    if lacking:
-        connection.execute(insert(table), list(lacking.values()))
-        found |= _ids(connection, table, unique, list(lacking))
-    return found
-
-
-def _ids(connection: Connection, table: Table, unique: str, values: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for start in range(0, len(values), CHUNK):
-        query = select(table.c[unique], table.c.id).where(table.c[unique].in_(values[start : start + CHUNK]))
-        found.update({row[0]: row[1] for row in connection.execute(query)})
-    return found
-
-
-def _insert_missing_lowerings(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    table = tables.lowering
-    lacking = {(row["operator_id"], row["context"]): row for row in rows}
-    ids = sorted({operator_id for operator_id, _ in lacking})
-    for start in range(0, len(ids), CHUNK):
-        query = select(table.c.operator_id, table.c.context).where(
-            table.c.target_id == rows[0]["target_id"], table.c.operator_id.in_(ids[start : start + CHUNK])
-        )
-        for operator_id, context in connection.execute(query):
-            lacking.pop((operator_id, context), None)
-    if lacking:
-        connection.execute(insert(table), list(lacking.values()))
-
-
-def _put_session(connection: Connection, target_id: int, session: Session, batch_id: str) -> int | None:
-    """The new session's id; None where the batch is stored already."""
-    if connection.scalar(select(tables.session.c.id).where(tables.session.c.batch == batch_id)) is not None:
-        return None
-    row = {**asdict(session), "target_id": target_id, "batch": batch_id}
-    result = connection.execute(insert(tables.session).values(row))
-    assert result.inserted_primary_key is not None
-    return int(result.inserted_primary_key[0])
-
-
-def _measurement_row(row: Measurement) -> dict[str, Any]:
-    found = statistics(row.bursts_ns, row.loops, row.overhead_ns)
-    doubts = (*row.doubts, "below-overhead") if found.below_overhead else row.doubts
-    return {
-        "samples": pack(row.bursts_ns, row.started_s),
-        "loops": row.loops,
-        "overhead_ns": row.overhead_ns,
-        "rejected": row.rejected,
-        "doubts": " ".join(dict.fromkeys(doubts)),
-        "clean": is_clean(doubts),
-        "latency_ns": found.latency_ns,
-        "mad_ns": found.mad_ns,
-        "count": found.samples,
-        "energy_uj": row.energy_uj,
-    }
-
-
-def _measurement(row: Any) -> Measurement:
-    bursts, started = unpack(row.samples)
-    doubts = tuple(row.doubts.split())
-    return Measurement(row.key, bursts, started, row.loops, row.overhead_ns, row.rejected, doubts, row.energy_uj)
-
-
-def _network_row(row: NetworkMeasurement) -> dict[str, Any]:
-    text = json.dumps([row.name, row.space, row.graph], sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return {"digest": digest, "name": row.name, "space": row.space, "graph": dict(row.graph)}
-
-
-def _network_measurement_row(row: NetworkMeasurement) -> dict[str, Any]:
-    return {
-        "samples": pack(row.bursts_ns, row.started_s),
-        "loops": row.loops,
-        "overhead_ns": row.overhead_ns,
-        "doubts": " ".join(row.doubts),
-        "latency_ns": statistics(row.bursts_ns, row.loops, row.overhead_ns).latency_ns,
-    }
-
-
-def _network_measurement(row: Any) -> NetworkMeasurement:
-    bursts, started = unpack(row.samples)
-    doubts = tuple(row.doubts.split())
-    return NetworkMeasurement(row.name, row.space, row.graph, bursts, started, row.loops, row.overhead_ns, doubts)
-
-
-def _entry(key: str, weight_bytes: int, rows: Sequence[Any], label: str) -> LutEntry:
-    """Columns of a row from the third on: latency, MAD, samples, clean, doubts."""
-    used = [row for row in rows if row[5]] or rows
-    doubts = dict.fromkeys(doubt for row in used for doubt in row[6].split())
-    latency = combine([row[2] for row in used])
-    mad = max(row[3] for row in used)
-    return LutEntry(key, latency, mad, sum(row[4] for row in used), len(used), weight_bytes, tuple(doubts), label)
-
-
-def _target(value: Mapping[str, Any]) -> Target:
-    options = tuple((name, text) for name, text in value["options"])
-    return Target(**{**value, "cpus": tuple(value["cpus"]), "options": options})

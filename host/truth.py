@@ -1,8 +1,8 @@
 """Measures whole networks, in two sets of agents that take turns: the truth that predictions are held against.
 
 Each set gives every network a latency of its own; their mean difference is the noise floor, below which no
-prediction can be told from another. Every burst is brought to the usual speed of the machine by the sentinel that
-was timed beside it.
+prediction can be told from another. Every turn is brought to the usual speed of the machine by the sentinel that was
+timed all through it: its median over a turn of some seconds, since single looks scatter more than the machine drifts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NETWORK_SAMPLING = Sampling(
 )
 """Three bursts a turn: twelve moments and at least fifty samples for each set."""
 
-LIVE_NETWORKS = 32
+LIVE_NETWORKS = 64
 QUANTILE = 0.10
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -120,21 +120,10 @@ def _truth(names: Sequence[str], turns: Sequence[_Turn]) -> Truth:
 
 
 def at_usual_speed(reply: Measured, sentinel_ns: Sequence[tuple[int, int]], usual_ns: float) -> Array:
-    """Samples in ns per call, each burst divided by how slow the sentinel was around it (n)."""
-    times = np.array([at for at, _ in sentinel_ns], float)
-    looks = np.array([ns for _, ns in sentinel_ns], float)
-    slowness = np.interp(np.array(reply.started_ns, float), times, _smooth(looks)) / usual_ns
-    bursts = [
-        (np.array(burst, float) / reply.loops - reply.overhead_ns) / slow
-        for burst, slow in zip(reply.bursts_ns, slowness, strict=True)
-    ]
-    return np.concatenate(bursts)
-
-
-def _smooth(looks: Array) -> Array:
-    """Running median of three, so that one disturbed look moves nothing."""
-    padded = np.concatenate([looks[:1], looks, looks[-1:]])
-    return np.asarray(np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0))
+    """Samples in ns per call, divided by how slow the sentinel was in this turn (n)."""
+    slowness = float(np.median([ns for _, ns in sentinel_ns])) / usual_ns
+    samples = np.array([ns for burst in reply.bursts_ns for ns in burst], float)
+    return (samples / reply.loops - reply.overhead_ns) / slowness
 
 
 def _low(samples: Sequence[Array]) -> float:

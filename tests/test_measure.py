@@ -109,7 +109,7 @@ def test_the_sentinel_is_looked_at_first_last_and_now_and_then_between() -> None
     assert all(ns == 1_000_000 for _, ns in sentinel.looks)
     gaps = [after[0] - before[0] for before, after in zip(sentinel.looks, sentinel.looks[1:], strict=False)]
     assert len(sentinel.looks) > 5
-    assert max(gaps) < 700_000_000
+    assert max(gaps) < 450_000_000
 
 
 def test_waiting_for_quiet_has_a_budget_for_the_whole_batch() -> None:

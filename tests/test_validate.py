@@ -112,10 +112,10 @@ def test_metrics_of_known_errors() -> None:
     assert fit_scale(np.array([1.0, 2.0]), np.array([2.0, 4.0])) == pytest.approx(2)
 
 
-def test_a_burst_beside_a_slow_sentinel_is_brought_to_usual_speed() -> None:
-    reply = Measured("0", [[100, 100], [120, 120]], 1, 0.0, 0, [0, 1_000_000], 0)
-    looks = [(0, 1000), (1, 1000), (999_999, 1200), (1_000_000, 1200)]
-    assert at_usual_speed(reply, looks, 1000.0) == pytest.approx([100] * 4)
+def test_a_turn_beside_a_slow_sentinel_is_brought_to_usual_speed() -> None:
+    reply = Measured("0", [[250, 250], [250]], 2, 5.0, 0, [0, 1_000_000], 0)
+    looks = [(0, 1200), (1, 1190), (2, 5000)]
+    assert at_usual_speed(reply, looks, 1000.0) == pytest.approx([100] * 3)
 
 
 def measured(*bursts: list[int]) -> Measured:

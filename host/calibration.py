@@ -46,7 +46,8 @@ def fit(features: Features, measured_ns: Array, names: Sequence[str], family: st
     relative = features.rows / measured_ns[:, None]
     coefficients = _solve(relative, min(PULLS, key=lambda pull: _left_out_error(relative, pull)))
     residuals = relative @ coefficients - 1.0
-    return Calibration(family, *map(float, coefficients), tuple(names), tuple(map(float, residuals)))
+    scale, per_byte, per_node = (float(value) for value in coefficients)
+    return Calibration(family, scale, per_byte, per_node, tuple(names), tuple(map(float, residuals)))
 
 
 def _solve(relative: Array, pull: Array) -> Array:
@@ -61,7 +62,7 @@ def _solve(relative: Array, pull: Array) -> Array:
 def _left_out_error(relative: Array, pull: Array) -> float:
     """Mean relative error of each network under the fit of the others."""
     errors = [row @ _solve(np.delete(relative, i, axis=0), pull) - 1.0 for i, row in enumerate(relative)]
-    return float(np.abs(errors).mean())
+    return float(np.mean(np.abs(errors)))
 
 
 def error_metrics(predicted: Array, measured: Array) -> dict[str, float]:

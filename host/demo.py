@@ -7,7 +7,7 @@ from host.validate import Question
 DEMO_NETWORKS = (*(f"chamnet-{letter}" for letter in "abcdef"), "mobilenet-v2")
 ENGINES = ("litert", "onnxruntime")
 UNSEEN = 12
-CALIBRATION = 6
+CALIBRATION = 8
 
 
 def demo_questions(seed: int) -> dict[str, Question]:

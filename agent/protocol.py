@@ -30,7 +30,7 @@ class Sampling:
     burst_min: int = 3
     burst_max: int = 12
     rounds: int = 3
-    max_rounds: int = 24
+    max_rounds: int = 12
     tolerance: float = 0.02
     warmup_runs: int = 1
     gate_budget_ns: int = 2_000_000_000

@@ -9,10 +9,9 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from typing import Any, Dict, List, Tuple
 
-from agent.engines import EngineUnavailable
+from agent.engines import EngineUnavailable, fill
 
 LIVE = 64
-SEED = 1
 PACKAGES = (("ai_edge_litert.interpreter", "ai-edge-litert"), ("tflite_runtime.interpreter", "tflite-runtime"))
 
 
@@ -42,8 +41,6 @@ class OpenModel:
     """An interpreter with its input tensors set."""
 
     def __init__(self, path: str, options: Dict[str, Any]) -> None:
-        import numpy as np
-
         module, _ = _interpreter_module()
         kinds = module.OpResolverType
         resolver = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES if options.get("xnnpack", "on") == "off" else kinds.AUTO
@@ -51,9 +48,8 @@ class OpenModel:
             model_path=path, num_threads=int(options.get("threads", 1)), experimental_op_resolver_type=resolver
         )
         self._interpreter.allocate_tensors()
-        rng = np.random.default_rng(SEED)
         for entry in self._interpreter.get_input_details():
-            self._interpreter.set_tensor(entry["index"], _random(rng, entry))
+            self._interpreter.set_tensor(entry["index"], fill(entry["shape"], entry["dtype"]))
         inner = getattr(self._interpreter, "_interpreter", None)
         self._call = getattr(inner, "Invoke", self._interpreter.invoke)
 
@@ -80,12 +76,3 @@ def _interpreter_module() -> Tuple[Any, str]:
         except ImportError as error:
             reasons.append("{}: {}".format(package, error))
     raise EngineUnavailable("neither package imports: {}".format("; ".join(reasons)))
-
-
-def _random(rng: Any, entry: Dict[str, Any]) -> Any:
-    import numpy as np
-
-    kind = np.dtype(entry["dtype"])
-    if kind.kind == "f":
-        return rng.standard_normal(entry["shape"], dtype=np.float32).astype(kind)
-    return rng.integers(-100, 100, entry["shape"]).astype(kind)

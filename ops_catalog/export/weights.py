@@ -16,19 +16,21 @@ SMALL = 0.05
 def make_weights(op: OpSpec, seed: int, index: int) -> dict[str, Array]:
     """The constants of the ``index``-th operator of a network, by name, float32.
 
-    He-normal, so that activations neither vanish nor explode: variance 2 / fan-in before a rectifier, 1 / fan-in
+    He-uniform, so that activations neither vanish nor explode: variance 2 / fan-in before a rectifier, 1 / fan-in
     where nothing is cut off; biases small, scales near one.
 
     References:
         He et al., Delving deep into rectifiers, ICCV 2015.
     """
-    rng = np.random.default_rng((seed, index))
+    rng = np.random.Generator(np.random.SFC64((seed, index)))
     gain = 1.0 if ops.attributes(op).get("activation", "none") == "none" else 2.0
     return {weight.name: _draw(rng, weight.shape, weight.fan_in, gain) for weight in ops.weights(op)}
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, gain: float) -> Array:
-    values = rng.standard_normal(shape, dtype=np.float32)
+    values = rng.random(shape, dtype=np.float32)
+    values -= np.float32(0.5)
+    values *= np.float32(math.sqrt(12))
     if fan_in == 0:
         return values * np.float32(SMALL)
     if fan_in == 1:

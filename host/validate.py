@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from host.bench import open_bench
-from host.calibration import Features, error_metrics, fit, fit_scale
+from host.calibration import error_metrics, features_of, fit, fit_scale, l2_bytes_of, predict
 from host.devices import Unit
 from host.profile import profile
 from host.setting import Progress, Setting, Workload
-from host.truth import measure_networks
+from host.truth import Truth, measure_networks
 from lut_db.lut import LatencyLut, Prices
 from lut_db.records import Calibration
 from lut_db.store import LutStore
@@ -82,33 +82,41 @@ def validate(store: LutStore, unit: Unit, setting: Setting, question: Question, 
     naive = _naive_lut(store, unit, setting, workload, progress)
     with open_bench(store, unit, setting) as bench:
         truth = measure_networks(bench, graphs, question.space, progress)
-        lut = store.lut(bench.target)
-        device = dict(bench.agent.hello.machine)
-    prices = [lut.price(graph) for graph in graphs]
-    naive_ns = np.array([(naive or lut).price(graph).latency_ns.sum() for graph in graphs])
-    measured = np.array([truth.latency_ns[graph.name] for graph in graphs])
-    features = features_of(prices)
-    known, unseen = slice(0, question.calibration), slice(question.calibration, len(sampled))
-    calibration = fit(Features(features.rows[known]), measured[known], [g.name for g in graphs[known]], question.space)
-    calibration = replace(calibration, sentinel_ns=truth.sentinel_ns, created_at=time.time())
+        lut, device = store.lut(bench.target), dict(bench.agent.hello.machine)
+    compared = _compare(graphs, truth, lut, naive or lut, question, l2_bytes_of(device))
+    calibration = replace(compared.calibration, sentinel_ns=truth.sentinel_ns, created_at=time.time())
     store.put_calibration(bench.target, calibration)
-    predicted = features.predict(calibration)
+    metrics = {**_describe(setting, question), **compared.metrics}
+    return Validation(bench.target.name, metrics, calibration, compared.results, device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    calibration: Calibration
+    metrics: Mapping[str, float]
+    results: tuple[NetworkResult, ...]
+
+
+def _compare(
+    graphs: Sequence[Graph], truth: Truth, lut: LatencyLut, naive: LatencyLut, question: Question, l2_bytes: int
+) -> _Compared:
+    """Fits on the first networks, holds the predictions against the next; named ones follow and count for neither."""
+    names = [graph.name for graph in graphs]
+    known = slice(0, question.calibration)
+    unseen = slice(question.calibration, question.calibration + question.networks)
+    measured = np.array([truth.latency_ns[name] for name in names])
+    prices = [lut.price(graph) for graph in graphs]
+    calibration = fit(prices[known], measured[known], names[known], question.space, l2_bytes)
     macs = np.array([float(sum(map(ops.macs, graph.operators))) for graph in graphs])
+    predicted, plain = predict(prices, calibration), features_of(prices)[:, 0]
+    alone = np.array([naive.price(graph).latency_ns.sum() for graph in graphs])
     by_macs = macs * fit_scale(macs[known], measured[known])
-    metrics = {
-        **_describe(setting, question),
-        **error_metrics(predicted[unseen], measured[unseen]),
-        "noise_floor": truth.noise_floor([graph.name for graph in graphs[unseen]]),
-        "uncalibrated_mape": error_metrics(features.rows[unseen, 0], measured[unseen])["mape"],
-        "naive_mape": error_metrics(naive_ns[unseen], measured[unseen])["mape"],
-        "flops_mape": error_metrics(by_macs[unseen], measured[unseen])["mape"],
-    }
-    roles = ["calibration"] * question.calibration + ["test"] * question.networks + ["named"] * len(named)
-    results = tuple(
-        NetworkResult(*row)
-        for row in zip(graphs, roles, measured, predicted, features.rows[:, 0], naive_ns, prices, strict=True)
-    )
-    return Validation(bench.target.name, metrics, calibration, results, device)
+    metrics = error_metrics(predicted[unseen], measured[unseen]) | {"noise_floor": truth.noise_floor(names[unseen])}
+    for key, values in (("uncalibrated_mape", plain), ("naive_mape", alone), ("flops_mape", by_macs)):
+        metrics[key] = error_metrics(values[unseen], measured[unseen])["mape"]
+    roles = ["calibration"] * question.calibration + ["test"] * question.networks + ["named"] * len(question.named)
+    rows = zip(graphs, roles, measured, predicted, plain, alone, prices, strict=True)
+    return _Compared(calibration, metrics, tuple(NetworkResult(*row) for row in rows))
 
 
 def sample_networks(space: str, count: int, seed: int) -> list[Graph]:
@@ -119,12 +127,6 @@ def sample_networks(space: str, count: int, seed: int) -> list[Graph]:
     while len(genomes) < count:
         genomes[chosen.sample(rng)] = None
     return [chosen.decode(genome) for genome in genomes]
-
-
-def features_of(prices: Sequence[Prices]) -> Features:
-    """Sum, weight bytes and native nodes of each priced network."""
-    rows = [[p.latency_ns.sum(), float(p.weight_bytes.sum()), float(p.native_nodes.sum())] for p in prices]
-    return Features(np.array(rows))
 
 
 def _naive_lut(

@@ -47,6 +47,10 @@ class Prices:
     native_nodes: Array
     weight_bytes: Array
 
+    def capped_weight_bytes(self, cap: int | None) -> float:
+        """Weight bytes of all operators, each counted up to a cap."""
+        return float((self.weight_bytes if cap is None else np.minimum(self.weight_bytes, cap)).sum())
+
 
 def resolve(graph: Graph, lowerings: Lowerings) -> list[Lowering | None]:
     """What each operator of a network becomes, None where that is not known.
@@ -128,7 +132,7 @@ class LatencyLut:
         total = float(prices.latency_ns.sum())
         if calibration is None:
             return total
-        per_byte = calibration.ns_per_weight_byte * float(prices.weight_bytes.sum())
+        per_byte = calibration.ns_per_weight_byte * prices.capped_weight_bytes(calibration.weight_cap_bytes)
         return calibration.scale * total + per_byte + calibration.ns_per_node * float(prices.native_nodes.sum())
 
     def with_entries(self, entries: Sequence[LutEntry]) -> LatencyLut:

@@ -150,12 +150,15 @@ class NetworkMeasurement:
 class Calibration:
     """latency of a network = scale * sum + ns_per_weight_byte * weight bytes + ns_per_node * native nodes.
 
+    An operator's weight bytes count up to a cap.
+
     Fitted on a few whole networks of one family.
 
     Attributes:
         family: the space it was fitted on; "" where it holds for any.
         networks: names of the networks of the fit.
         residuals: relative error of each after the fit.
+        weight_cap_bytes: None where all count.
         sentinel_ns: time of the sentinel when the networks were measured; None if there was none.
     """
 
@@ -165,6 +168,7 @@ class Calibration:
     ns_per_node: float
     networks: tuple[str, ...]
     residuals: tuple[float, ...]
+    weight_cap_bytes: int | None = None
     sentinel_ns: float | None = None
     created_at: float = 0.0
 

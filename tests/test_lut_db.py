@@ -176,7 +176,7 @@ def test_quarantined_operators_are_listed_with_their_reason(store: LutStore) -> 
 def test_the_newest_calibration_of_a_family_holds(store: LutStore) -> None:
     fill(store)
     for scale in (1.1, 1.2):
-        store.put_calibration(TARGET, Calibration("space", scale, 0.0, 0.0, ("a",), (0.01,), 5.0, scale))
+        store.put_calibration(TARGET, Calibration("space", scale, 0.0, 0.0, ("a",), (0.01,), None, 5.0, scale))
     assert store.calibrations(TARGET)["space"].scale == 1.2
 
 
@@ -195,6 +195,8 @@ def test_a_network_costs_the_sum_of_its_operators(store: LutStore) -> None:
     assert lut.predict(network()) == pytest.approx(2700, abs=3)
     calibration = Calibration("", 2.0, 0.5, 10.0, (), ())
     assert lut.predict(network(), calibration) == pytest.approx(2 * 2700 + 0.5 * 96 + 30, abs=6)
+    capped = replace(calibration, weight_cap_bytes=10)
+    assert lut.predict(network(), capped) == pytest.approx(2 * 2700 + 0.5 * 30 + 30, abs=6)
 
 
 def test_missing_operators_are_all_named_and_never_zero(store: LutStore) -> None:

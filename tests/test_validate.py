@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.protocol import Done, Measured
 from host import quality
-from host.calibration import Features, error_metrics, fit, fit_scale
+from host.calibration import error_metrics, fit, fit_scale, l2_bytes_of, predict
 from host.devices import choose_cpus, find_unit
 from host.report import save_picture, write_report
 from host.setting import Progress, Setting
 from host.truth import at_usual_speed
 from host.validate import Question, Validation, sample_networks, validate
+from lut_db.lut import Prices
+from lut_db.records import Calibration
 from lut_db.store import open_store
 
 KEYS = {
@@ -89,18 +91,28 @@ def test_samples_are_different_networks_and_the_same_for_a_seed() -> None:
     assert sample_networks("chamnet-mobile", 20, seed=3) == graphs
 
 
-def features(count: int, seed: int = 0) -> Features:
+def made_up(count: int, seed: int = 0) -> list[Prices]:
+    """Prices of random networks of 20 to 90 operators."""
     rng = np.random.default_rng(seed)
-    rows = np.stack([rng.uniform(1e6, 2e7, count), rng.uniform(1e6, 5e7, count), rng.integers(20, 90, count)], axis=1)
-    return Features(rows.astype(float))
+    sizes = rng.integers(20, 90, count)
+    return [Prices(rng.uniform(1e4, 4e5, n), np.ones(n), rng.uniform(1e3, 4e6, n)) for n in sizes]
 
 
-@given(st.floats(0.9, 1.3), st.floats(0, 0.02), st.floats(0, 1000))
-def test_a_calibration_finds_the_truth_it_was_made_from(scale: float, per_byte: float, per_node: float) -> None:
-    known, unseen = features(8), features(50, seed=1)
-    truth = np.array([scale, per_byte, per_node])
-    calibration = fit(known, known.rows @ truth, [str(i) for i in range(8)], "space")
-    assert error_metrics(unseen.predict(calibration), unseen.rows @ truth)["mape"] < 1.5
+@settings(deadline=None)
+@given(st.floats(0.9, 1.3), st.floats(0, 0.02), st.floats(0, 1000), st.sampled_from([None, 1 << 20, 1 << 21]))
+def test_a_calibration_finds_the_truth_it_was_made_from(
+    scale: float, per_byte: float, per_node: float, cap: int | None
+) -> None:
+    known, unseen = made_up(8), made_up(50, seed=1)
+    truth = Calibration("space", scale, per_byte, per_node, (), (), cap)
+    found = fit(known, predict(known, truth), [str(i) for i in range(8)], "space", l2_bytes=1 << 21)
+    assert error_metrics(predict(unseen, found), predict(unseen, truth))["mape"] < 1.5
+
+
+def test_the_second_cache_is_read_from_what_the_agent_found() -> None:
+    assert l2_bytes_of({"caches": {"L2 unified": "2048K"}}) == 2 << 20
+    assert l2_bytes_of({"caches": {"L2 unified": "1M"}}) == 1 << 20
+    assert l2_bytes_of({}) == 1 << 20
 
 
 def test_metrics_of_known_errors() -> None:

@@ -53,21 +53,46 @@ class Prices:
 
 
 def resolve(graph: Graph, lowerings: Lowerings) -> list[Lowering | None]:
-    """What each operator of a network becomes, None where that is not known.
-
-    Follows the form of every tensor through the network: an operator's context is the forms of its inputs when it
-    runs, and whether it makes an output of the network.
-    """
+    """What each operator of a network becomes, None where that is not known."""
     forms = {name: "plain" for name, _ in graph.inputs}
-    readers, found = readers_of(graph), []
-    for node in graph.nodes:
-        context = ",".join(forms[name] for name in node.inputs) + (">" if node.output in graph.outputs else "")
-        contexts = (narrower_context(context, readers[node.output]), context, ANY_CONTEXT)
-        row = next((lowerings[node.op.key, c] for c in contexts if (node.op.key, c) in lowerings), None)
+    steps = [Step(node.op.key, node.inputs, node.output) for node in graph.nodes]
+    return follow(steps, forms, readers_of(graph), graph.outputs, lowerings)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An operator in a network by its key, the tensors it reads, and the one it makes."""
+
+    key: str
+    inputs: tuple[str, ...]
+    output: str
+
+
+def follow(
+    steps: Sequence[Step],
+    forms: dict[str, str],
+    readers: Mapping[str, str],
+    outputs: Sequence[str],
+    lowerings: Lowerings,
+) -> list[Lowering | None]:
+    """Follows the form of every tensor through operators in their order.
+
+    An operator's context is the forms of its inputs when it runs, and whether it makes an output of the network.
+
+    Args:
+        forms: of the tensors that are there at the start; afterwards of all.
+        readers: types of the operators that read each tensor (``readers_of``).
+        outputs: tensors that are the network's outputs.
+    """
+    found = []
+    for step in steps:
+        context = ",".join([forms[name] for name in step.inputs]) + (">" if step.output in outputs else "")
+        contexts = (narrower_context(context, readers[step.output]), context, ANY_CONTEXT)
+        row = next((lowerings[step.key, c] for c in contexts if (step.key, c) in lowerings), None)
         found.append(row)
-        forms[node.output] = row.output_form if row else "plain"
+        forms[step.output] = row.output_form if row else "plain"
         if row:
-            forms.update(zip(node.inputs, row.input_forms, strict=True))
+            forms.update(zip(step.inputs, row.input_forms, strict=True))
     return found
 
 

@@ -145,3 +145,19 @@ network_measurement = Table(
     Column("latency_ns", Float, nullable=False),
     Index("ix_network_measurement_target_id_network_id", "target_id", "network_id"),
 )
+accuracy_sample = Table(
+    "accuracy_sample",
+    metadata,
+    _id(),
+    Column("space", String, nullable=False),
+    Column("genome", String, nullable=False),
+    Column("dataset", String, nullable=False),
+    Column("recipe", String, nullable=False),
+    Column("seed", Integer, nullable=False),
+    Column("accuracy_percent", Float),
+    Column("failure", Text, nullable=False),
+    Column("cost_s", Float),
+    Column("source", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("space", "genome", "dataset", "recipe", "seed"),
+)

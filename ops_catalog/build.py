@@ -11,6 +11,7 @@ expanded operator makes on its way is ``t4.0``, ``t4.1`` ... These names survive
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 from ops_catalog import ops
 from ops_catalog.spec import Graph, Node, OpSpec, TensorSpec, Value
@@ -34,14 +35,23 @@ class Network:
 
     def add(self, op_type: str, *inputs: str, **attributes: Value) -> str:
         """Appends an operator; returns the name of its output. Raises SpecError where it does not fit."""
-        op = ops.make_op(op_type, *(self._tensors[name] for name in inputs), **attributes)
+        op, made = _op_and_output(op_type, tuple([self._tensors[name] for name in inputs]), tuple(attributes.items()))
         name = f"t{len(self._nodes)}"
-        self._tensors[name] = ops.output(op)
+        self._tensors[name] = made
         self._nodes.append(Node(op, inputs, name))
         return name
 
     def finish(self, *outputs: str) -> Graph:
         return Graph(self.name, self._inputs, tuple(self._nodes), outputs)
+
+
+@lru_cache(maxsize=1 << 17)
+def _op_and_output(
+    op_type: str, inputs: tuple[TensorSpec, ...], attributes: tuple[tuple[str, Value], ...]
+) -> tuple[OpSpec, TensorSpec]:
+    """Kept, since the networks of a search space are made of the same operators again and again."""
+    op = ops.make_op(op_type, *inputs, **dict(attributes))
+    return op, ops.output(op)
 
 
 def single(op: OpSpec) -> Graph:

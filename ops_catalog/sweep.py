@@ -30,7 +30,7 @@ from ops_catalog.spec import Graph, OpSpec, SpecError, TensorSpec, format_shape,
 class HasOperators(Protocol):
     """Anything that can list every operator it may ever need, such as a search space."""
 
-    def operators(self, dtype: str = "float32", resolutions: Iterable[int] | None = None) -> Iterable[OpSpec]: ...
+    def operators(self, dtype: str = "float32") -> Iterable[OpSpec]: ...
 
 
 @dataclass(frozen=True, slots=True)

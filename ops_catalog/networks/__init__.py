@@ -87,6 +87,11 @@ def published(name: str) -> Published | None:
         return None
 
 
+def published_names() -> tuple[str, ...]:
+    """Names of the networks that something was published about."""
+    return tuple(_published())
+
+
 def _split(name: str) -> tuple[str, float, int]:
     """Base, width and resolution."""
     match = _SCALED_NAME.fullmatch(name)

@@ -13,15 +13,13 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
-import numpy as np
-
-from ops_catalog.build import Network, op_with_dtype, with_dtype
+from ops_catalog.build import Network
 from ops_catalog.networks.blocks import classifier, conv, inverted_residual
-from ops_catalog.networks.chamnet import MobileStages, build_stages
-from ops_catalog.spec import Graph, OpSpec, SpecError
-from search.spaces import Gene, Genome, check_genome, genome_name, sample_genome
+from ops_catalog.networks.chamnet import MobileStages
+from ops_catalog.spec import SpecError
+from search.spaces.space import Genome, SearchSpace, Segment, halved, image, steps
 
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
 RANGES = (
@@ -36,87 +34,63 @@ RANGES = (
 """Of each stage: expansion, channels, depth."""
 
 GENES = (
-    Gene("resolution", 96, 224, 32),
-    Gene("stem", 8, 48, 8),
+    steps("resolution", 96, 224, 32),
+    steps("stem", 8, 48, 8),
     *(
-        Gene(f"{name}{stage}", low, high, 8 if name == "c" else 1)
+        steps(f"{name}{stage}", low, high, 8 if name == "c" else 1)
         for stage, ranges in enumerate(RANGES, 1)
         for name, (low, high) in zip("tcn", ranges, strict=True)
     ),
-    Gene("head", 1024, 2048, 16),
+    steps("head", 1024, 2048, 16),
 )
 
 
-class ChamNetMobile:
-    """The space; ``SPACE`` is the one there is."""
-
-    name = "chamnet-mobile"
-    genes = GENES
-
-    def sample(self, rng: np.random.Generator) -> Genome:
-        return sample_genome(GENES, rng)
-
-    def check(self, genome: Sequence[int]) -> None:
-        check_genome(self.name, GENES, genome)
-
-    def architecture(self, genome: Sequence[int]) -> MobileStages:
-        self.check(genome)
-        rows = zip(genome[2:-1:3], genome[3:-1:3], genome[4:-1:3], STRIDES, strict=True)
-        return MobileStages(genome[0], genome[1], tuple(rows), genome[-1])
-
-    def encode(self, network: MobileStages) -> Genome:
-        if strides_of(network) != STRIDES:
-            raise SpecError(f"stages of {self.name} must have strides {STRIDES}, but got {strides_of(network)}")
-        stages = [value for t, c, n, _ in network.stages for value in (t, c, n)]
-        genome = (network.resolution, network.stem, *stages, network.head)
-        self.check(genome)
-        return genome
-
-    def decode(self, genome: Genome, dtype: str = "float32") -> Graph:
-        return with_dtype(build_stages(genome_name(self.name, genome), self.architecture(genome)), dtype)
-
-    def operators(self, dtype: str = "float32", resolutions: Iterable[int] | None = None) -> Iterator[OpSpec]:
-        """Stage by stage: networks of one stage, for every resolution, entering and leaving width, and expansion."""
-        chosen = GENES[0].choices if resolutions is None else resolutions
-        found = dict.fromkeys(op for network in _probes(chosen) for op in network.operators)
-        yield from (op_with_dtype(op, dtype) for op in found)
+def _segments() -> tuple[Segment, ...]:
+    chain = [Segment(("resolution", "stem"), lambda resolution, stem: image(3, resolution), _stem)]
+    enter = "stem"
+    for stage, stride in enumerate(STRIDES, 1):
+        before, after = (2, *STRIDES[: stage - 1]), (2, *STRIDES[:stage])
+        genes = ("resolution", enter, f"t{stage}", f"c{stage}")
+        chain.append(Segment(genes, partial(_entering, before), partial(_first, stride)))
+        if RANGES[stage - 1][2] != (1, 1):
+            chain.append(Segment((genes[0], *genes[2:]), partial(_inside, after), _rest, f"n{stage}", 1))
+        enter = f"c{stage}"
+    return (*chain, Segment(("resolution", enter, "head"), partial(_entering, (2, *STRIDES)), _head))
 
 
-def strides_of(network: MobileStages) -> tuple[int, ...]:
-    return tuple(stride for *_, stride in network.stages)
+def _entering(strides: tuple[int, ...], resolution: int, channels: int, *_: int) -> tuple[int, int, int, int]:
+    return image(channels, halved(resolution, *strides))
 
 
-def _probes(resolutions: Iterable[int]) -> Iterator[Graph]:
-    widths = {name: [gene.choices for gene in GENES if gene.name.startswith(name)] for name in ("stem", "c", "t", "n")}
-    entering = [widths["stem"][0], *widths["c"][:-1]]
-    for resolution in resolutions:
-        size = -(-resolution // 2)
-        yield from (_stem_probe(resolution, stem) for stem in widths["stem"][0])
-        for stage, stride in enumerate(STRIDES):
-            expansions, depth = widths["t"][stage], widths["n"][stage][-1]
-            for leave in widths["c"][stage]:
-                for t in expansions:
-                    yield from (_stage_probe(size, enter, leave, t, stride, depth) for enter in entering[stage])
-            size = -(-size // stride)
-        yield from (_head_probe(size, c, head) for c in widths["c"][-1] for head in GENES[-1].choices)
+def _inside(strides: tuple[int, ...], resolution: int, t: int, channels: int) -> tuple[int, int, int, int]:
+    return image(channels, halved(resolution, *strides))
 
 
-def _stem_probe(resolution: int, stem: int) -> Graph:
-    net = Network("stem", (1, 3, resolution, resolution))
-    return net.finish(conv(net, net.input, stem, 3, 2, "relu6"))
+def _stem(net: Network, x: str, resolution: int, stem: int) -> str:
+    return conv(net, x, stem, 3, 2, "relu6")
 
 
-def _stage_probe(size: int, enter: int, leave: int, t: int, stride: int, depth: int) -> Graph:
-    net = Network("stage", (1, enter, size, size))
-    x = inverted_residual(net, net.input, enter * max(1, t), leave, 3, stride, expand=t > 0)
-    if depth > 1:
-        x = inverted_residual(net, x, leave * max(1, t), leave, 3, 1, expand=t > 0)
-    return net.finish(x)
+def _first(stride: int, net: Network, x: str, resolution: int, enter: int, t: int, channels: int) -> str:
+    return inverted_residual(net, x, net.shape(x)[1] * max(1, t), channels, 3, stride, expand=t > 0)
 
 
-def _head_probe(size: int, channels: int, head: int) -> Graph:
-    net = Network("head", (1, channels, size, size))
-    return net.finish(classifier(net, conv(net, net.input, head, activation="relu6")))
+def _rest(net: Network, x: str, resolution: int, t: int, channels: int) -> str:
+    return inverted_residual(net, x, channels * max(1, t), channels, 3, 1, expand=t > 0)
 
 
-SPACE = ChamNetMobile()
+def _head(net: Network, x: str, resolution: int, enter: int, head: int) -> str:
+    return classifier(net, conv(net, x, head, activation="relu6"))
+
+
+def encode(network: MobileStages) -> Genome:
+    """The genome of an architecture. Raises SpecError where it is no point of the space."""
+    strides = tuple(stride for *_, stride in network.stages)
+    if strides != STRIDES:
+        raise SpecError(f"stages of {SPACE.name} must have strides {STRIDES}, but got {strides}")
+    stages = [value for t, c, n, _ in network.stages for value in (t, c, n)]
+    genome = (network.resolution, network.stem, *stages, network.head)
+    SPACE.check(genome)
+    return genome
+
+
+SPACE = SearchSpace("chamnet-mobile", GENES, _segments())

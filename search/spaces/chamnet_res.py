@@ -12,89 +12,62 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
-import numpy as np
-
-from ops_catalog.build import Network, op_with_dtype, with_dtype
+from ops_catalog.build import Network
 from ops_catalog.networks.blocks import bottleneck, classifier, conv
-from ops_catalog.networks.resnet import STRIDES, BottleneckStages, build_bottlenecks
-from ops_catalog.spec import Graph, OpSpec
-from search.spaces import Gene, Genome, check_genome, genome_name, sample_genome
+from ops_catalog.networks.resnet import STRIDES, BottleneckStages
+from search.spaces.space import Genome, SearchSpace, Segment, halved, image, steps
 
 GENES = (
-    Gene("resolution", 128, 224, 32),
-    Gene("stem", 32, 64, 16),
-    Gene("c1", 64, 256, 32), Gene("m1", 16, 64, 16), Gene("n1", 1, 3),
-    Gene("c2", 128, 512, 64), Gene("m2", 32, 128, 32), Gene("n2", 1, 8),
-    Gene("c3", 256, 1024, 64), Gene("m3", 64, 256, 32), Gene("n3", 1, 36),
-    Gene("c4", 512, 2048, 128), Gene("m4", 128, 512, 64), Gene("n4", 1, 3),
+    steps("resolution", 128, 224, 32),
+    steps("stem", 32, 64, 16),
+    steps("c1", 64, 256, 32), steps("m1", 16, 64, 16), steps("n1", 1, 3),
+    steps("c2", 128, 512, 64), steps("m2", 32, 128, 32), steps("n2", 1, 8),
+    steps("c3", 256, 1024, 64), steps("m3", 64, 256, 32), steps("n3", 1, 36),
+    steps("c4", 512, 2048, 128), steps("m4", 128, 512, 64), steps("n4", 1, 3),
 )  # fmt: skip
 """Of each stage: output channels, bottleneck width, depth."""
 
 
-class ChamNetRes:
-    """The space; ``SPACE`` is the one there is."""
-
-    name = "chamnet-res"
-    genes = GENES
-
-    def sample(self, rng: np.random.Generator) -> Genome:
-        return sample_genome(GENES, rng)
-
-    def check(self, genome: Sequence[int]) -> None:
-        check_genome(self.name, GENES, genome)
-
-    def architecture(self, genome: Sequence[int]) -> BottleneckStages:
-        self.check(genome)
-        resolution, stem, *stages = genome
-        return BottleneckStages(resolution, stem, tuple(stages[::3]), tuple(stages[1::3]), tuple(stages[2::3]))
-
-    def encode(self, network: BottleneckStages) -> Genome:
-        stages = zip(network.channels, network.middles, network.depths, strict=True)
-        genome = (network.resolution, network.stem, *(value for stage in stages for value in stage))
-        self.check(genome)
-        return genome
-
-    def decode(self, genome: Genome, dtype: str = "float32") -> Graph:
-        return with_dtype(build_bottlenecks(genome_name(self.name, genome), self.architecture(genome)), dtype)
-
-    def operators(self, dtype: str = "float32", resolutions: Iterable[int] | None = None) -> Iterator[OpSpec]:
-        """Stage by stage: networks of two blocks, for every resolution, entering and leaving width, and middle."""
-        chosen = GENES[0].choices if resolutions is None else resolutions
-        found = dict.fromkeys(op for network in _probes(chosen) for op in network.operators)
-        yield from (op_with_dtype(op, dtype) for op in found)
+def _segments() -> tuple[Segment, ...]:
+    chain = [Segment(("resolution", "stem"), lambda resolution, stem: image(3, resolution), _stem)]
+    enter = "stem"
+    for stage, stride in enumerate(STRIDES, 1):
+        before, after = (4, *STRIDES[: stage - 1]), (4, *STRIDES[:stage])
+        genes = ("resolution", enter, f"c{stage}", f"m{stage}")
+        chain.append(Segment(genes, partial(_entering, before), partial(_first, stride)))
+        chain.append(Segment((genes[0], *genes[2:]), partial(_entering, after), _rest, f"n{stage}", 1))
+        enter = f"c{stage}"
+    return (*chain, Segment(("resolution", enter), partial(_entering, (4, *STRIDES)), _head))
 
 
-def _probes(resolutions: Iterable[int]) -> Iterator[Graph]:
-    stages = [GENES[2 + 3 * i : 5 + 3 * i] for i in range(4)]
-    entering = [GENES[1].choices, *(stage[0].choices for stage in stages[:-1])]
-    for resolution in resolutions:
-        yield from (_stem_probe(resolution, stem) for stem in GENES[1].choices)
-        size = -(-resolution // 4)
-        for (channels, middles, _), enters, stride in zip(stages, entering, STRIDES, strict=True):
-            for leave in channels.choices:
-                for middle in middles.choices:
-                    yield from (_stage_probe(size, enter, middle, leave, stride) for enter in enters)
-            size = -(-size // stride)
-        yield from (_head_probe(size, leave) for leave in stages[-1][0].choices)
+def _entering(strides: tuple[int, ...], resolution: int, channels: int, *_: int) -> tuple[int, int, int, int]:
+    return image(channels, halved(resolution, *strides))
 
 
-def _stem_probe(resolution: int, stem: int) -> Graph:
-    net = Network("stem", (1, 3, resolution, resolution))
-    x = conv(net, net.input, stem, 7, 2, "relu")
-    return net.finish(net.add("max_pool", x, kernel=(3, 3), stride=(2, 2)))
+def _stem(net: Network, x: str, resolution: int, stem: int) -> str:
+    return net.add("max_pool", conv(net, x, stem, 7, 2, "relu"), kernel=(3, 3), stride=(2, 2))
 
 
-def _stage_probe(size: int, enter: int, middle: int, leave: int, stride: int) -> Graph:
-    net = Network("stage", (1, enter, size, size))
-    x = bottleneck(net, net.input, middle, leave, stride)
-    return net.finish(bottleneck(net, x, middle, leave))
+def _first(stride: int, net: Network, x: str, resolution: int, enter: int, channels: int, middle: int) -> str:
+    return bottleneck(net, x, middle, channels, stride)
 
 
-def _head_probe(size: int, channels: int) -> Graph:
-    net = Network("head", (1, channels, size, size))
-    return net.finish(classifier(net, net.input))
+def _rest(net: Network, x: str, resolution: int, channels: int, middle: int) -> str:
+    return bottleneck(net, x, middle, channels)
 
 
-SPACE = ChamNetRes()
+def _head(net: Network, x: str, resolution: int, enter: int) -> str:
+    return classifier(net, x)
+
+
+def encode(network: BottleneckStages) -> Genome:
+    """The genome of an architecture. Raises SpecError where it is no point of the space."""
+    stages = zip(network.channels, network.middles, network.depths, strict=True)
+    genome = (network.resolution, network.stem, *(value for stage in stages for value in stage))
+    SPACE.check(genome)
+    return genome
+
+
+SPACE = SearchSpace("chamnet-res", GENES, _segments())

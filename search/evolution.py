@@ -2,8 +2,8 @@
 
 Every set of limits keeps a few elites; a child has parents from a limit's elites and its neighbours', and may become an
 elite of any limit. The fitter its parent among the limit's elites, the less a child is disturbed. What violates a limit
-is ranked by its accuracy less a steep penalty, so that the search finds its way into narrow limits. At the end every
-best network is improved by single exchanges until none helps.
+ranks below all that meets it, by its excess, so that the search finds its way into narrow limits. At the end every best
+network is improved by single exchanges until none helps.
 
 References:
     Dai et al., ChamNet, CVPR 2019 (EES); Srinivas & Patnaik, IEEE Trans. SMC 1994 (adaptive probabilities).
@@ -20,14 +20,24 @@ from search.cells import Array
 from search.spaces.space import Genomes, SearchSpace
 
 ELITES = 8
-PENALTY = 300.0
-"""Accuracy points lost for a violation by the whole limit: a relative excess of 1 % costs 3 points."""
+CONTENDERS = 4
+"""Networks looked at for each place of an elite."""
+
+GENES_PER_DIFFERENCE = 8
+"""Two elites of a limit differ in at least one gene for so many: else all soon stand in one valley."""
+
+PENALTY = 100.0
+"""Accuracy points that an elite may be ahead for exceeding its limits by their whole: 1 % for one point."""
 
 POLISH_ROUNDS = 12
 PAIRS = 100
 PAIR_SLACK = 0.002
 """How far the sum of two exchanges may exceed a limit and still be tried, relative: effects do not quite add up."""
 DESCENT_STARTS = 32
+START_BIASES = (1.0, 1.5, 2.5, 4.0)
+START_SHARE = 5
+"""Random networks at the start, in populations."""
+
 UNIFORM_SHARE = 0.4
 """Of the mutated genes, how many draw any choice; the others step to a neighbouring one."""
 
@@ -84,11 +94,11 @@ def evolve(objective: Objective, rng: np.random.Generator, effort: Effort | None
     evaluations = 0
     if len(feasible):
         search = _Search(objective, feasible, rng)
-        search.offer(np.concatenate([nearest[feasible], search.random(effort.population)]))
+        search.offer(np.concatenate([nearest[feasible], search.random(START_SHARE * effort.population)]))
         for _ in range(effort.generations):
             search.offer(search.children(max(effort.population, len(feasible))))
         search.polish()
-        genomes[feasible], accuracy[feasible] = search.genomes, search.accuracy()
+        genomes[feasible], accuracy[feasible] = search.found()
         evaluations = search.evaluations
     return Evolved(genomes, accuracy, np.maximum(excess, 0.0), nearest, evaluations)
 
@@ -104,12 +114,17 @@ class _Search:
         self.lengths = np.array([len(choices) for choices in self.choices])
         self.genomes = np.zeros((len(rows), ELITES, len(self.choices)), np.int64)
         self.fitness = np.full((len(rows), ELITES), -np.inf)
-        self.marks = np.zeros((len(rows), ELITES), np.int64)
+        self.apart = max(1, len(self.choices) // GENES_PER_DIFFERENCE)
+        self.best = np.zeros((len(rows), len(self.choices)), np.int64)
+        self.best_accuracy = np.full(len(rows), -np.inf)
         self.evaluations = 0
         self._mix = np.random.default_rng(0).integers(1, 2**62, len(self.choices)) | 1
 
     def random(self, count: int) -> Genomes:
-        return self.objective.space.sample_many(self.rng, count)
+        """Random networks, from uniform ones to such that have low values only."""
+        bias = self.rng.choice(START_BIASES, (count, 1))
+        numbers = (self.rng.random((count, len(self.choices))) ** bias * self.lengths).astype(np.int64)
+        return np.stack([choices[column] for choices, column in zip(self.choices, numbers.T, strict=True)], axis=1)
 
     def offer(self, genomes: Genomes) -> None:
         """Evaluates networks and keeps the best for each set of limits."""
@@ -125,18 +140,34 @@ class _Search:
     def _place(self, genomes: Genomes, accuracy: Array, costs: Array) -> None:
         excess = np.maximum((costs[None] / self.limits[:, None] - 1.0).max(axis=2), 0.0)
         fitness = accuracy[None] - PENALTY * excess
+        self._keep_best(genomes, np.where(excess > 0, -np.inf, accuracy[None]))
         better = fitness > self.fitness[:, -1:]
-        marks = genomes @ self._mix
         for row in np.flatnonzero(better.any(axis=1)):
-            self._keep(row, genomes[better[row]], fitness[row, better[row]], marks[better[row]])
+            self._keep(row, genomes[better[row]], fitness[row, better[row]])
 
-    def _keep(self, row: int, genomes: Genomes, fitness: Array, marks: Array) -> None:
-        new = ~np.isin(marks, self.marks[row, np.isfinite(self.fitness[row])])
-        pool = np.concatenate([self.fitness[row], fitness[new]])
-        order = np.argsort(-pool, kind="stable")[:ELITES]
-        self.genomes[row] = np.concatenate([self.genomes[row], genomes[new]])[order]
-        self.marks[row] = np.concatenate([self.marks[row], marks[new]])[order]
-        self.fitness[row] = pool[order]
+    def _keep_best(self, genomes: Genomes, accuracy: Array) -> None:
+        """Keeps the best network that meets each set of limits."""
+        places = accuracy.argmax(axis=1)
+        found = accuracy[np.arange(len(accuracy)), places]
+        better = found > self.best_accuracy
+        self.best[better], self.best_accuracy[better] = genomes[places[better]], found[better]
+
+    def _keep(self, row: int, genomes: Genomes, fitness: Array) -> None:
+        """The fittest become elites, of those that are nearly the same network only one."""
+        filled = np.isfinite(self.fitness[row])
+        pool = np.concatenate([self.genomes[row][filled], genomes])
+        worth = np.concatenate([self.fitness[row][filled], fitness])
+        order = np.argsort(-worth, kind="stable")[: CONTENDERS * ELITES]
+        apart = (pool[order][:, None] != pool[order][None]).sum(axis=2) >= self.apart
+        chosen: list[int] = []
+        for place in range(len(order)):
+            if apart[place, chosen].all():
+                chosen.append(place)
+            if len(chosen) == ELITES:
+                break
+        kept = order[chosen]
+        self.genomes[row, : len(kept)], self.fitness[row, : len(kept)] = pool[kept], worth[kept]
+        self.fitness[row, len(kept) :] = -np.inf
 
     def children(self, count: int) -> Genomes:
         """Children of elites of a limit and of its neighbours."""
@@ -175,11 +206,12 @@ class _Search:
         """Exchanges one gene, or two that look best together, of the best networks until that helps none."""
         done: set[int] = set()
         for _ in range(POLISH_ROUNDS):
-            todo = [row for row in range(len(self.genomes)) if int(self.marks[row, 0]) not in done]
+            marks = self.best @ self._mix
+            todo = [row for row in range(len(self.best)) if int(marks[row]) not in done]
             if not todo:
                 return
-            done |= {int(mark) for mark in self.marks[todo, 0]}
-            starts = self.genomes[todo, 0].copy()
+            done |= {int(mark) for mark in marks[todo]}
+            starts = self.best[todo].copy()
             near = [neighbours(start[None], self.choices) for start in starts]
             together = np.concatenate([starts, *near])
             accuracy, costs = self._evaluated(together)
@@ -194,17 +226,18 @@ class _Search:
             if sum(map(len, pairs)):
                 self.offer(np.concatenate(pairs))
 
-    def accuracy(self) -> Array:
-        """Of the elites; -inf where one violates its limits, or a place is empty."""
-        flat = self.genomes.reshape(-1, self.genomes.shape[2])
-        shape = self.fitness.shape
-        filled = np.isfinite(self.fitness)
-        values, met = np.full(shape, -np.inf), np.zeros(shape, bool)
-        known = flat[filled.ravel()]
-        costs = self.objective.costs(known)
-        met[filled] = (costs <= np.repeat(self.limits, filled.sum(axis=1), axis=0)).all(axis=1)
-        values[filled] = self.objective.accuracy(known)
-        return np.where(met, values, -np.inf)
+    def found(self) -> tuple[Array, Array]:
+        """The best network of each set of limits, then the elites that meet them (l x e x d); accuracies (l x e)."""
+        genomes = np.concatenate([self.best[:, None], self.genomes], axis=1)
+        accuracy = np.concatenate([self.best_accuracy[:, None], self.fitness], axis=1)
+        flat = genomes.reshape(-1, genomes.shape[2])[np.isfinite(accuracy).ravel()]
+        met = np.zeros(accuracy.shape, bool)
+        limits = np.repeat(self.limits[:, None], accuracy.shape[1], axis=1)[np.isfinite(accuracy)]
+        met[np.isfinite(accuracy)] = (self.objective.costs(flat) <= limits).all(axis=1)
+        met[:, 1:] &= (self.genomes != self.best[:, None]).any(axis=2)
+        accuracy = np.where(met, accuracy, -np.inf)
+        order = np.argsort(-accuracy, axis=1, kind="stable")[:, :ELITES]
+        return np.take_along_axis(genomes, order[:, :, None], axis=1), np.take_along_axis(accuracy, order, axis=1)
 
 
 def neighbours(genomes: Genomes, choices: list[Array]) -> Genomes:

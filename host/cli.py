@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from host import cli_lut, cli_measure, cli_ops
+from host import cli_lut, cli_measure, cli_ops, cli_samples, cli_search
 from host.errors import EXIT_DONE, EXIT_ERROR, EXIT_USAGE, HostError
 from host.show import errors
 from lut_db.errors import LutError
@@ -30,6 +30,11 @@ app.command("profile")(cli_measure.profile_command)
 app.command("validate")(cli_measure.validate_command)
 app.command("devices")(cli_measure.devices_command)
 app.command("demo")(cli_measure.demo_command)
+app.command("search")(cli_search.search_command)
+app.command("compare")(cli_search.compare_command)
+app.command("sample")(cli_samples.sample_command)
+app.add_typer(cli_samples.app, name="samples")
+app.add_typer(cli_samples.predictor, name="predictor")
 app.add_typer(cli_lut.app, name="lut")
 app.add_typer(cli_ops.app, name="ops")
 

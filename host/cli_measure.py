@@ -59,7 +59,7 @@ def profile_command(
 
     Without --space, --ops or --network: the operators of ChamNet-A...F and MobileNetV2.
     """
-    settings = _settings(engine, dtype, threads, cpus, seed)
+    settings = settings_of(engine, dtype, threads, cpus, seed)
     if not (space or ops or network):
         network = ",".join(DEMO_NETWORKS)
     workload = workload_of(space, networks, ops, network, limit, seed)
@@ -97,7 +97,7 @@ def validate_command(
     agent_python: AgentPython = "",
 ) -> None:
     """Measure random whole networks and show how well the look-up table predicts them; fits the calibration."""
-    settings = _settings(engine, dtype, threads, cpus, seed)
+    settings = settings_of(engine, dtype, threads, cpus, seed)
     names = tuple(filter(None, named.split(",")))
     question = Question(space, networks, names, calibration, seed)
     unit = find_unit(device, agent_python)
@@ -129,7 +129,7 @@ def demo_command(
     """Measure this machine and compare ChamNet-A...F and MobileNetV2 on it, predicted and measured."""
     db.parent.mkdir(parents=True, exist_ok=True)
     questions = demo_questions(seed)
-    settings = [setting for engine in questions for setting in _settings(engine, "float32", "1", "", seed)]
+    settings = [setting for engine in questions for setting in settings_of(engine, "float32", "1", "", seed)]
     show.output.print(f"Measuring on {LOCAL_CPU} in a few minutes; interrupt and repeat as you like.")
     results = _validate_all(find_unit(LOCAL_CPU), settings, list(questions.values()), db, quiet=False)
     show.show_named(results, DEMO_NETWORKS)
@@ -152,7 +152,7 @@ def _validate_all(
     return results
 
 
-def _settings(engines: str, dtypes: str, threads: str, cpus: str, seed: int) -> list[Setting]:
+def settings_of(engines: str, dtypes: str, threads: str, cpus: str, seed: int) -> list[Setting]:
     """One setting for each engine, element type and number of threads. Raises UsageError."""
     asked = _numbers("--cpus", cpus) if cpus else []
     found = []

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
+from host.page import draw_svg, open_frame, plain_ticks, write_page
 from host.show import METRICS
 from host.validate import NetworkResult, Validation
 from ops_catalog import ops
@@ -17,15 +15,18 @@ from ops_catalog.networks import published
 COLOURS = {"test": "#2a78d6", "calibration": "#9aa5b1", "named": "#d6562a"}
 ROLES = {"test": "unseen", "calibration": "used to calibrate", "named": "named"}
 SHOWN_OPERATORS = 12
+INTRODUCTION = """<p>{facts}. One entry of the look-up table per operator; a network is the sum of its operators, calibrated on
+a few measured networks and held against the others. The band is &plusmn;10&nbsp;%. The noise floor is how much the measured
+networks differ between two sets of processes: no prediction can be seen to be better.</p>"""
 
 
 def write_report(validations: Sequence[Validation], path: Path) -> None:
     """Writes the page; the folder must exist."""
-    page = Template(files("host").joinpath("report.html").read_text())
     sections = "\n".join(_section(number, validation) for number, validation in enumerate(validations))
     device = validations[0].device
     facts = ", ".join(f"{name} {device[name]}" for name in ("cpu_model", "isa", "cpus", "kernel") if name in device)
-    path.write_text(page.substitute(facts=escape(facts), summary=_summary(validations), sections=sections))
+    about = INTRODUCTION.format(facts=escape(facts))
+    write_page(path, "Latency, predicted from single operators and measured whole", about + _summary(validations) + sections)
 
 
 def save_picture(validations: Sequence[Validation], path: Path) -> None:
@@ -46,8 +47,9 @@ def save_picture(validations: Sequence[Validation], path: Path) -> None:
 def _section(number: int, validation: Validation) -> str:
     named = [result for result in validation.results if result.role == "named"] or list(validation.results[:3])
     details = "\n".join(map(_breakdown, named))
+    plot = draw_svg(f"p{number}", lambda axis: _plot(axis, validation))
     return (
-        f"<section><h2>{escape(validation.target)}</h2><figure>{_scatter(number, validation)}</figure>"
+        f"<section><h2>{escape(validation.target)}</h2><figure>{plot}</figure>"
         f"{_named_table(validation)}<h3>Where the time goes</h3>{details}</section>"
     )
 
@@ -64,26 +66,6 @@ def _summary(validations: Sequence[Validation]) -> str:
     return f"<table><thead><tr><th>unseen networks</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _scatter(number: int, validation: Validation) -> str:
-    """The plot as SVG text; its ids are salted so that several plots live in one page."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    with matplotlib.rc_context({"svg.hashsalt": f"plot{number}", "svg.fonttype": "none"}):
-        figure, axis = pyplot.subplots(figsize=(6.4, 5.2))
-        _plot(axis, validation)
-        figure.tight_layout()
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-        pyplot.close(figure)
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace('id="', f'id="p{number}-').replace('"#', f'"#p{number}-').replace(
-        "url(#", f"url(#p{number}-"
-    )  # fmt: skip
-
-
 def _plot(axis, validation: Validation) -> None:  # type: ignore[no-untyped-def]
     """Predicted against measured latency, with the band of 10 %."""
     highest = 1.1 * max(max(r.measured_ns, r.predicted_ns) for r in validation.results) / 1e6
@@ -98,21 +80,12 @@ def _plot(axis, validation: Validation) -> None:  # type: ignore[no-untyped-def]
             x, y, s=34, color=COLOURS[role], label=f"{label} ({len(points)})", edgecolors="white", linewidths=0.6
         )
     axis.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured, ms", ylabel="sum of operators, ms")
-    ticks = [t for t in (0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500) if lowest < t < highest]
     for side in (axis.xaxis, axis.yaxis):
-        side.set_minor_locator(_no_ticks())
-        side.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        plain_ticks(side, lowest, highest)
     metrics = validation.metrics
     axis.set_title(f"{metrics['engine']} {metrics['dtype']}: mean error {metrics['mape']:.1f} %", fontsize=11)
     axis.legend(frameon=False, fontsize=9)
-    for spine in ("top", "right"):
-        axis.spines[spine].set_visible(False)
-
-
-def _no_ticks():  # type: ignore[no-untyped-def]
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
+    open_frame(axis)
 
 
 def _named_table(validation: Validation) -> str:

@@ -22,12 +22,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from host.compare import Comparison
 from host.devices import Phone
 from host.setting import Progress as Tell
 from host.setting import Summary
 from host.validate import Validation
 from ops_catalog import ops
 from ops_catalog.networks import published
+from search.result import SearchResult, sparse_limits
+from search.spaces.space import genome_name
 
 output = Console()
 errors = Console(stderr=True)
@@ -121,6 +124,39 @@ def show_named(validations: Sequence[Validation], names: Sequence[str]) -> None:
         table.add_row(
             name, f"{facts.top1_percent:.1f}" if facts and facts.top1_percent else "", f"{macs:.1f}", *latencies
         )
+    output.print(table)
+
+
+def show_front(result: SearchResult) -> None:
+    """The networks found, the most accurate first."""
+    table = Table(title=f"{result.space.name}: {sparse_limits(result.limits, result.targets)}", title_justify="left")
+    headings = ("top-1 %", "+- %", "latency ms", "measured ms", "error %", "MMACs", "Mparams")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for c in reversed(result.candidates):
+        latencies = " | ".join(f"{ms:.2f}" for ms in c.latencies_ms.values())
+        error = f"{100 * (c.latency_ms / c.latency_measured_ms - 1):+.1f}" if c.latency_ms and c.latency_measured_ms else ""
+        measured = "" if c.latency_measured_ms is None else f"{c.latency_measured_ms:.2f}"
+        numbers = (f"{c.accuracy:.2f}", f"{c.accuracy_std:.2f}", latencies, measured, error)
+        table.add_row(*numbers, f"{c.macs_m:.0f}", f"{c.params_m:.2f}")
+    output.print(table)
+    if result.winner is not None:
+        output.print(f"winner: {genome_name(result.space.name, result.winner.genome)}", highlight=False, soft_wrap=True)
+    seconds = ", ".join(f"{stage} {value:.2f} s" for stage, value in result.seconds.items())
+    output.print(f"{result.evaluations} networks evaluated; {seconds}", highlight=False)
+    for miss in result.unmet:
+        output.print(f"nothing within {miss.limit:g}: the nearest exceeds it by {100 * miss.excess:.1f} %")
+    for note in result.notes:
+        output.print(f"[yellow]note[/] {note}", highlight=False)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Published networks on one target, fastest first."""
+    table = Table(title=comparison.target, title_justify="left")
+    for heading in ("network", "top-1 %", "latency ms", "MMACs", "recipe"):
+        table.add_column(heading, justify="left" if heading in ("network", "recipe") else "right", overflow="fold")
+    for row in comparison.rows:
+        table.add_row(row.network, f"{row.top1_percent:.1f}", f"{row.latency_ms:.2f}", f"{row.macs_m:.0f}", row.recipe)
     output.print(table)
 
 

@@ -30,17 +30,18 @@ CEILINGS = (0.1, 0.2, 0.4, 0.8)
 
 HIGHEST = 100.1
 
-PRIOR_LENGTH = (1.2, 0.7)
+PRIOR_LENGTH = (math.sqrt(2.0), 1.0)
 PRIOR_SIGNAL = (math.log(0.5), 1.0)
 PRIOR_LINEAR = (math.log(0.3), 1.0)
 PRIOR_QUADRATIC = (math.log(0.5), 1.5)
-PRIOR_NOISE = (math.log(0.08), 0.5)
+PRIOR_NOISE = (math.log(0.07), 0.5)
 """Of each logarithm: mean and standard deviation. All but lengths are variances of a target of unit variance; the mean
 of a length scale has half the logarithm of the number of inputs added."""
 
 BOUND = 4.0
 """Standard deviations of its prior that a hyper-parameter may stray."""
 
+MOST, MOST_TO_LEARN = 1000, 320
 JITTER = 1e-8
 CHUNK = 256
 
@@ -77,7 +78,7 @@ class GaussianProcess:
         for rows in _chunks(len(inputs)):
             part = inputs.part(rows)
             numbers, basis = self.design.numbers(part), self.design.one_hot(part)
-            means[rows] = basis @ slopes + ((basis @ bends) * basis).sum(axis=1) + self._materns(numbers) @ self.weights
+            means[rows] = basis @ slopes + ((basis @ bends) * basis).sum(axis=1) + self._materns(numbers, self.numbers) @ self.weights
         return self._accuracy(means)
 
     def predict_std(self, inputs: Inputs) -> tuple[Array, Array]:
@@ -87,13 +88,32 @@ class GaussianProcess:
             error[rows] = self._std(inputs.part(rows))
         return mean, self._percent(mean, error)
 
-    def leave_one_out(self) -> tuple[Array, Array]:
-        """Accuracy and its standard deviation, of each training sample predicted from the others (n each)."""
+    def leave_one_out(self) -> tuple[Array, Array, Array]:
+        """Accuracy and its standard deviation of each training sample predicted from the others, and its own (n each)."""
         from scipy.linalg import cho_solve
 
         variance = 1.0 / np.diag(cho_solve((self.lower, True), np.eye(len(self.target))))
         mean = self._accuracy(self.target - self.weights * variance)
-        return mean, self._percent(mean, np.sqrt(variance))
+        return mean, self._percent(mean, np.sqrt(variance)), self._accuracy(self.target)
+
+    @property
+    def noise(self) -> float:
+        """Variance of an outcome around what is predicted, of a target of unit variance."""
+        return float(self.variances[-1])
+
+    def covariance(self, inputs: Inputs) -> Array:
+        """Posterior covariance of the target without noise (n x n)."""
+        from scipy.linalg import solve_triangular
+
+        numbers, basis = self.design.numbers(inputs), self.design.one_hot(inputs)
+        known = solve_triangular(self.lower, self._prior(numbers, basis, self.numbers, self.basis).T, lower=True)
+        return np.asarray(self._prior(numbers, basis, numbers, basis) - known.T @ known)
+
+    def _prior(self, numbers: Array, basis: Array, others: Array, other_basis: Array) -> Array:
+        """Prior covariance of networks with others (n x m)."""
+        linear, quadratic, _ = self.variances[-3:]
+        dot = basis @ other_basis.T / basis.shape[1]
+        return self._materns(numbers, others) + linear * dot + quadratic * dot**2
 
     def _accuracy(self, target: Array) -> Array:
         return np.asarray(self.ceiling - np.exp(-(self.shift + self.scale * target)))
@@ -108,12 +128,12 @@ class GaussianProcess:
         slopes = linear / width * (self.basis.T @ self.weights)
         return slopes, quadratic / width**2 * (self.basis.T * self.weights) @ self.basis
 
-    def _materns(self, numbers: Array) -> Array:
-        """Covariances of the Matern parts with the training samples (m x n)."""
-        total = np.zeros((len(numbers), len(self.numbers)))
+    def _materns(self, numbers: Array, others: Array) -> Array:
+        """Covariances of the Matern parts of networks with others (n x m)."""
+        total = np.zeros((len(numbers), len(others)))
         for columns, variance in zip(self.design.parts, self.variances, strict=False):
             length = self.lengths[columns]
-            total += variance * _matern(numbers[:, columns] / length, self.numbers[:, columns] / length)
+            total += variance * _matern(numbers[:, columns] / length, others[:, columns] / length)
         return total
 
     def _std(self, inputs: Inputs) -> Array:
@@ -121,34 +141,48 @@ class GaussianProcess:
 
         numbers, basis = self.design.numbers(inputs), self.design.one_hot(inputs)
         *signals, linear, quadratic, noise = self.variances
-        width = basis.shape[1]
-        dot, square = basis @ self.basis.T / width, (basis**2).sum(axis=1) / width
-        cross = self._materns(numbers) + linear * dot + quadratic * dot**2
+        square = (basis**2).sum(axis=1) / basis.shape[1]
         prior = sum(signals) + linear * square + quadratic * square**2
-        known = solve_triangular(self.lower, cross.T, lower=True)
+        known = solve_triangular(self.lower, self._prior(numbers, basis, self.numbers, self.basis).T, lower=True)
         return np.asarray(np.sqrt(np.maximum(prior - (known**2).sum(axis=0), 0.0) + noise))
 
 
 def fit(inputs: Inputs, accuracy_percent: Array, seed: int = 0) -> GaussianProcess:
-    """Fits the process to trained networks; the seed changes nothing."""
+    """Fits the process to trained networks.
+
+    Of more than MOST, as many random ones are used, and of more than MOST_TO_LEARN, so many for the hyper-parameters.
+    """
+    rows = np.random.default_rng(seed).permutation(len(inputs))[:MOST]
+    inputs, accuracy_percent = inputs.part(rows), accuracy_percent[rows]
     design = learn_design(inputs)
     numbers, basis = design.numbers(inputs), design.one_hot(inputs)
-    problem = _Problem([numbers[:, columns] for columns in design.parts], basis @ basis.T / basis.shape[1])
-    start, found = problem.prior[0], []
-    for ceiling in _ceilings(accuracy_percent):
-        warped = -np.log(ceiling - accuracy_percent)
-        shift, scale = float(warped.mean()), float(warped.std()) or 1.0
-        theta, value = problem.solve((warped - shift) / scale, start)
-        evidence = value + len(warped) * math.log(scale) - float(warped.sum())
-        found.append((evidence, ceiling, shift, scale, theta))
-        start = theta
-    _, ceiling, shift, scale, theta = min(found, key=lambda row: row[0])
-    target = (-np.log(ceiling - accuracy_percent) - shift) / scale
-    lower, weights = problem.posterior(theta, target)
+    few = slice(0, MOST_TO_LEARN)
+    theta, ceiling = _learn(_problem(design, numbers[few], basis[few]), accuracy_percent[few], accuracy_percent)
+    warped = -np.log(ceiling - accuracy_percent)
+    shift, scale = float(warped.mean()), float(warped.std()) or 1.0
+    target = (warped - shift) / scale
+    lower, weights = _problem(design, numbers, basis).posterior(theta, target)
     split = numbers.shape[1]
     return GaussianProcess(
         design, np.exp(theta[:split]), np.exp(theta[split:]), numbers, basis, target, weights, lower, shift, scale, ceiling
     )
+
+
+def _problem(design: Design, numbers: Array, basis: Array) -> _Problem:
+    return _Problem([numbers[:, columns] for columns in design.parts], basis @ basis.T / basis.shape[1])
+
+
+def _learn(problem: _Problem, accuracy_percent: Array, every_percent: Array) -> tuple[Array, float]:
+    """The likeliest hyper-parameters and ceiling."""
+    start, found = problem.prior[0], []
+    for ceiling in _ceilings(every_percent):
+        warped = -np.log(ceiling - accuracy_percent)
+        scale = float(warped.std()) or 1.0
+        theta, value = problem.solve((warped - warped.mean()) / scale, start)
+        found.append((value + len(warped) * math.log(scale) - float(warped.sum()), ceiling, theta))
+        start = theta
+    _, ceiling, theta = min(found, key=lambda row: row[0])
+    return theta, ceiling
 
 
 def _ceilings(accuracy_percent: Array) -> list[float]:

@@ -1,0 +1,211 @@
+"""Commands that look for networks: search, compare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from host import show
+from host.cli_measure import DEFAULT_DB, AgentPython, Cpus, Db, Json, Seed, settings_of
+from host.compare import compare, write_comparison
+from host.devices import LOCAL_CPU, find_unit
+from host.errors import UsageError
+from host.search_report import write_search_report
+from host.verify import choose, verify
+from lut_db.records import Target
+from lut_db.samples import open_samples
+from lut_db.store import LutStore, open_store
+from search.builtin import builtin_samples
+from search.evolution import Effort
+from search.limits import OF_DEVICE, UNITS, Limit
+from search.result import SearchResult, export_winner, write_front
+from search.run import Question, search
+from search.spaces import space_named
+
+Space = Annotated[str, typer.Option(help="a search space, or a TOML file that describes one")]
+
+
+def search_command(
+    space: Space,
+    device: Annotated[str, typer.Option(help="the device of the table")] = "",
+    engine: Annotated[str, typer.Option(help="its engine, where the device has tables of several")] = "",
+    dtype: Annotated[str, typer.Option(help="its element type")] = "",
+    threads: Annotated[int, typer.Option(help="its number of threads")] = 0,
+    latency_ms: Annotated[float | None, typer.Option(help="most latency")] = None,
+    limits: Annotated[str, typer.Option(help="several latency limits at once: FROM:TO:COUNT, in ms")] = "",
+    energy_mj: Annotated[float | None, typer.Option(help="most energy")] = None,
+    macs_m: Annotated[float | None, typer.Option(help="most million multiply-accumulates")] = None,
+    params_m: Annotated[float | None, typer.Option(help="most million parameters")] = None,
+    memory_mb: Annotated[float | None, typer.Option(help="most megabytes of activations alive at a time")] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="TARGET:latency_ms=8; repeat for several targets")] = None,
+    fix: Annotated[list[str] | None, typer.Option(help="GENE=VALUE[,VALUE]: search these values only")] = None,
+    risk: Annotated[float | None, typer.Option(help="probability of exceeding a latency limit, such as 0.05")] = None,
+    predictor: Annotated[str, typer.Option(help="gp, gradient-boosting or ridge")] = "gp",
+    dataset: Annotated[str, typer.Option(help="use samples of this data set only")] = "",
+    recipe: Annotated[str, typer.Option(help="predict accuracy for this training recipe")] = "",
+    samples_db: Annotated[str, typer.Option("--samples", help="database of accuracies, if not --db")] = "",
+    population: Annotated[int, typer.Option(help="children of a generation", min=20)] = 400,
+    generations: Annotated[int, typer.Option(help="generations", min=1)] = 100,
+    verify_count: Annotated[int, typer.Option("--verify", help="measure so many of the networks found", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="folder for front, report and the winner's model files")] = None,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+    seed: Seed = 0,
+    agent_python: AgentPython = "",
+) -> None:
+    """Find the most accurate networks of a space within limits, from stored tables and trained networks."""
+    chosen = space_named(space)
+    with open_store(db, create=not (device or limit)) as store:
+        targets, bounds = _limits(store, device, (engine, dtype, threads), limit or [])
+        own = {"latency_ms": latency_ms, "energy_mj": energy_mj, "macs_m": macs_m, "params_m": params_m,
+               "memory_mb": memory_mb}  # fmt: skip
+        sweep = _sweep(limits)
+        if sweep:
+            own["latency_ms"] = max(sweep)
+        bounds = [*(Limit(name, value) for name, value in own.items() if value is not None), *bounds]
+        _check_limits(bounds, targets)
+        question = Question(
+            chosen, tuple(targets), tuple(bounds), sweep, _fixed(fix or []), predictor, recipe, risk, seed,
+            Effort(population, generations),
+        )  # fmt: skip
+        with open_samples(samples_db or db) as samples:
+            samples.put(builtin_samples(chosen.name))
+            known = samples.samples(chosen.name, dataset)
+        result = search(store, known, question)
+        if verify_count:
+            result = _verified(store, result, targets, verify_count, bool(sweep), agent_python)
+    if out is not None:
+        _write(result, out)
+    if as_json:
+        print(json.dumps([candidate.as_json() for candidate in result.candidates], indent=1))
+    else:
+        show.show_front(result)
+
+
+def compare_command(
+    device: Annotated[str, typer.Option(help="local-cpu, or a phone's serial or name")] = LOCAL_CPU,
+    engine: Annotated[str, typer.Option(help="engines, comma-separated")] = "litert",
+    dtype: Annotated[str, typer.Option(help="float32, float16, int8; comma-separated")] = "float32",
+    threads: Annotated[str, typer.Option(help="numbers of threads, comma-separated")] = "1",
+    cpus: Cpus = "",
+    db: Db = DEFAULT_DB,
+    out: Annotated[Path | None, typer.Option(help="folder for compare.csv, compare.html and compare.png")] = None,
+    as_json: Json = False,
+    seed: Seed = 0,
+    agent_python: AgentPython = "",
+) -> None:
+    """Measure ChamNet-A...F and MobileNetV2's widths and resolutions; published accuracy against latency here."""
+    unit = find_unit(device, agent_python)
+    comparisons = []
+    with open_store(db) as store:
+        for setting in settings_of(engine, dtype, threads, cpus, seed):
+            with show.progress(f"{setting.engine} {setting.dtype} t{setting.threads}") as progress:
+                comparisons.append(compare(store, unit, setting, progress))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_comparison(comparisons, out)
+    if as_json:
+        print(json.dumps([row.as_json(c.target) for c in comparisons for row in c.rows], indent=1))
+        return
+    for comparison in comparisons:
+        show.show_comparison(comparison)
+
+
+def _limits(
+    store: LutStore, device: str, wanted: tuple[str, str, int], texts: Sequence[str]
+) -> tuple[list[Target], list[Limit]]:
+    """Targets of the tables to search with, the device's first, and the limits that name one."""
+    targets = [choose_target(store, device, *wanted)] if device else []
+    found = []
+    for text in texts:
+        name, _, bound = text.rpartition(":")
+        quantity, _, value = bound.partition("=")
+        if not name or quantity not in OF_DEVICE:
+            raise UsageError(f"--limit must read like local-cpu:latency_ms=8, but got {text!r}")
+        target = choose_target(store, name, *wanted) if "/" not in name else store.target_named(name)
+        if target not in targets:
+            targets.append(target)
+        found.append(Limit(quantity, _number("--limit", value), targets.index(target)))
+    return targets, found
+
+
+def choose_target(store: LutStore, device: str, engine: str = "", dtype: str = "", threads: int = 0) -> Target:
+    """The one table of a device that fits. Raises UsageError, which lists them, where none or several do."""
+    known = [t for t in store.targets() if dict(t.options).get("operators") != "exported"]
+    found = [
+        t for t in known
+        if t.device == device and engine in ("", t.engine) and dtype in ("", t.dtype) and threads in (0, t.threads)
+    ]  # fmt: skip
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(t.name for t in found or known) or "none yet; 'chamnet profile' measures one"
+    raise UsageError(
+        f"one table must match --device {device} with --engine, --dtype and --threads, but got {len(found)}: {listed}"
+    )
+
+
+def _check_limits(bounds: Sequence[Limit], targets: Sequence[Target]) -> None:
+    if not bounds:
+        raise UsageError(f"something must be limited, but got nothing; give one of {', '.join(UNITS)} or --limits")
+    for bound in bounds:
+        if not bound.at_most > 0:
+            raise UsageError(f"{bound.quantity} must be above 0, but got {bound.at_most:g}")
+        if bound.quantity in OF_DEVICE and not targets:
+            raise UsageError(f"{bound.quantity} must be of a device, but none is named; give --device")
+
+
+def _sweep(text: str) -> tuple[float, ...]:
+    """The limits of FROM:TO:COUNT, evenly spaced."""
+    if not text:
+        return ()
+    parts = text.split(":")
+    if len(parts) != 3 or not parts[2].isdigit() or not 2 <= int(parts[2]) <= 1000:
+        raise UsageError(f"--limits must read like 5:50:20 (from, to, how many), but got {text!r}")
+    low, high = (_number("--limits", part) for part in parts[:2])
+    if not 0 < low < high:
+        raise UsageError(f"--limits must go up from above 0, but got {text!r}")
+    return tuple(low + (high - low) * i / (int(parts[2]) - 1) for i in range(int(parts[2])))
+
+
+def _fixed(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    found = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        if not name or not all(value.lstrip("-").isdigit() for value in values.split(",")):
+            raise UsageError(f"--fix must read like resolution=192,224, but got {text!r}")
+        found[name] = tuple(map(int, values.split(",")))
+    return found
+
+
+def _number(option: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{option} must have a number, but got {text!r}") from None
+
+
+def _verified(
+    store: LutStore, result: SearchResult, targets: Sequence[Target], count: int, spread: bool, agent_python: str
+) -> SearchResult:
+    if not targets:
+        raise UsageError("--verify must have a device to measure on, but none is named; give --device")
+    unit = find_unit(targets[0].device, agent_python)
+    with show.progress("verify") as progress:
+        found = verify(store, unit, targets[0], result, choose(result, count, spread), progress)
+    if found.slowdown is not None:
+        show.errors.print(f"the machine's speed is now {100 / found.slowdown:.1f} % of that at its calibration")
+    return result.measured(found.latencies_ms)
+
+
+def _write(result: SearchResult, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_front(result, out)
+    write_search_report(result, out / "report.html")
+    written, refused = export_winner(result, out)
+    show.errors.print(f"{out}: front.json, front.csv, report.html, {', '.join(path.name for path in written)}")
+    for reason in refused:
+        show.errors.print(f"not written: {reason}", highlight=False)

@@ -1,0 +1,68 @@
+"""Measures networks that a search found, on the device they were found for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from host.bench import open_bench
+from host.devices import Unit
+from host.errors import HostError
+from host.setting import DEFAULT_MALLOC, Progress, Setting
+from host.truth import measure_networks
+from lut_db.records import Calibration, Target
+from lut_db.store import LutStore
+from search.result import Candidate, SearchResult
+from search.spaces.space import Genome
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Measured latencies.
+
+    Attributes:
+        slowdown: how much slower the machine's sentinel was than when the table was calibrated; None if not known.
+    """
+
+    latencies_ms: dict[Genome, float]
+    slowdown: float | None
+
+
+def setting_of(target: Target, seed: int = 0) -> Setting:
+    """How to measure for a target once more."""
+    malloc = dict(target.options).get("malloc", DEFAULT_MALLOC)
+    return Setting(target.engine, target.cpus, target.dtype, target.threads, malloc, seed=seed)
+
+
+def verify(
+    store: LutStore, unit: Unit, target: Target, result: SearchResult, chosen: Sequence[Candidate], progress: Progress
+) -> Verification:
+    """Measures candidates whole on the device of a target.
+
+    Raises:
+        HostError: the device is not the target's any more, or a network cannot be measured.
+    """
+    graphs = [result.network(candidate) for candidate in chosen]
+    with open_bench(store, unit, setting_of(target)) as bench:
+        if bench.target.key != target.key:
+            raise HostError(
+                f"the device must be what its table is valid for, {target.key!r}, but is now {bench.target.key!r}; "
+                "profile it again"
+            )
+        truth = measure_networks(bench, graphs, result.space.name, progress)
+    latencies = {c.genome: truth.latency_ns[graph.name] / 1e6 for c, graph in zip(chosen, graphs, strict=True)}
+    return Verification(latencies, _slowdown(truth.sentinel_ns, store.calibrations(target).get(result.space.name)))
+
+
+def _slowdown(sentinel_ns: float, calibration: Calibration | None) -> float | None:
+    if calibration is None or calibration.sentinel_ns is None:
+        return None
+    return sentinel_ns / calibration.sentinel_ns
+
+
+def choose(result: SearchResult, count: int, spread: bool) -> list[Candidate]:
+    """Candidates to measure: the most accurate, or so many spread over the front; the winner is always among them."""
+    ordered = sorted(result.candidates, key=lambda candidate: -candidate.accuracy)
+    if not spread or count >= len(ordered) or count < 2:
+        return ordered[:count]
+    return [ordered[round(i * (len(ordered) - 1) / (count - 1))] for i in range(count)]

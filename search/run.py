@@ -1,0 +1,215 @@
+"""The search path: from a stored look-up table and trained networks to the most accurate network within limits.
+
+``search`` is the whole way. It measures nothing and trains nothing; ``host/verify.py`` holds its winner against the device.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lut_db.errors import LutError
+from lut_db.records import Target
+from lut_db.samples import AccuracySample
+from lut_db.store import LutStore
+from search.cells import Arithmetic, Array, Cells, build_cells
+from search.cost import CostModel, calibration_for
+from search.evolution import Effort, Evolved, Objective, evolve
+from search.features import search_inputs, training_inputs
+from search.limits import Costs, Limit, even_sweep, limit_rows
+from search.pareto import front
+from search.predictors import LEAST_SAMPLES, Predictor, fit_predictor
+from search.predictors.evaluate import scores
+from search.result import Candidate, PredictorFacts, SearchResult, Unmet
+from search.samples import TrainingSet, training_set
+from search.spaces.space import Genomes, SearchSpace
+
+FRONT_POINTS = 16
+FEW_NETWORKS = 60
+"""Trained networks below which a user is warned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to search for.
+
+    Attributes:
+        fixed: genes that are to have these values only.
+        limits: all must hold.
+        sweep: values that the first limit takes one after the other; by default some up to its own.
+        recipe: accuracies are predicted for it; "" for the most frequent one of the samples.
+        risk: probability at which a latency limit may be exceeded, judged by the calibration; None to take the mean.
+    """
+
+    space: SearchSpace
+    targets: tuple[Target, ...]
+    limits: tuple[Limit, ...]
+    sweep: tuple[float, ...] = ()
+    fixed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    predictor: str = "gp"
+    recipe: str = ""
+    risk: float | None = None
+    seed: int = 0
+    effort: Effort = field(default_factory=Effort)
+
+
+def search(store: LutStore, samples: Sequence[AccuracySample], question: Question) -> SearchResult:
+    """The best networks of a space within limits on measured targets.
+
+    Raises:
+        MissingOpsError: a target's table lacks operators of the space.
+        LutError: too few samples, no energies for an energy limit, or a limit that nothing meets.
+    """
+    clock = _Clock()
+    cells = build_cells(question.space.narrowed(question.fixed))
+    models = [_model(store, cells, target) for target in question.targets]
+    clock.lap("prices")
+    training = training_set(question.space, samples, LEAST_SAMPLES)
+    recipe = _recipe(training, question.recipe)
+    arithmetic = Arithmetic(cells, question.targets[0].dtype if question.targets else "float32")
+    predictor, facts = _fit(question, arithmetic, training, recipe)
+    clock.lap("predictor")
+    costs = Costs(arithmetic, models, [_risk_factor(model, question.risk) for model in models])
+    objective = _objective(question, costs, predictor, recipe)
+    evolved = evolve(objective, np.random.default_rng(question.seed), question.effort)
+    clock.lap("search")
+    _refuse_unmet(question, evolved)
+    candidates = _candidates(question, objective, costs, predictor, recipe, evolved)
+    return SearchResult(
+        space=question.space,
+        dtype=question.targets[0].dtype if question.targets else "float32",
+        targets=tuple(target.name for target in question.targets),
+        limits=question.limits,
+        candidates=candidates,
+        unmet=tuple(
+            Unmet(float(row[0]), float(excess))
+            for row, excess in zip(objective.limits, evolved.excess, strict=True)
+            if excess > 0
+        ),
+        predictor=facts,
+        notes=tuple(_notes(models, question, training)),
+        evaluations=evolved.evaluations,
+        seconds=clock.laps,
+    )
+
+
+class _Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage], self._since = now - self._since, now
+
+
+def _model(store: LutStore, cells: Cells, target: Target) -> CostModel:
+    return CostModel(cells, store.lut(target), calibration_for(cells.space, store.calibrations(target)))
+
+
+def _recipe(training: TrainingSet, asked: str) -> int:
+    if asked and asked not in training.recipe_names:
+        raise LutError(f"--recipe must be one of {', '.join(training.recipe_names)}, but got {asked!r}")
+    return training.recipe_names.index(asked) if asked else int(np.bincount(training.recipes).argmax())
+
+
+def _fit(
+    question: Question, arithmetic: Arithmetic, training: TrainingSet, recipe: int
+) -> tuple[Predictor, PredictorFacts]:
+    inputs = training_inputs(question.space, arithmetic, training.genomes, training.recipes)
+    predictor = fit_predictor(question.predictor, inputs, training.accuracy_percent, question.seed)
+    left_out: Mapping[str, float | None] = {}
+    if hasattr(predictor, "leave_one_out"):
+        mean, std, truth = predictor.leave_one_out()
+        left_out = scores(mean, std, truth)
+    errors = [left_out.get(name) for name in ("rmse", "kendall_tau", "coverage95")]
+    return predictor, PredictorFacts(
+        question.predictor, training.dataset, training.recipe_names[recipe], len(training.genomes), *errors
+    )
+
+
+def _risk_factor(model: CostModel, risk: float | None) -> float:
+    if risk is None:
+        return 1.0
+    if model.latency_std is None:
+        raise LutError(
+            f"--risk must have a calibration to judge by, but {model.target.name!r} has none for {model.space.name}; "
+            f"make one with 'chamnet validate --space {model.space.name} --engine {model.target.engine}'"
+        )
+    from scipy.stats import norm
+
+    return 1.0 + float(norm.ppf(1.0 - risk)) * model.latency_std
+
+
+def _objective(question: Question, costs: Costs, predictor: Predictor, recipe: int) -> Objective:
+    def accuracy(genomes: Genomes) -> Array:
+        return predictor.predict(search_inputs(costs.arithmetic, genomes, recipe))
+
+    def limited(genomes: Genomes) -> Array:
+        return costs.limited(question.limits, genomes)
+
+    within = costs.arithmetic.cells.space
+    lowest = np.array([[gene.choices[0] for gene in within.genes]])
+    sweep = question.sweep or even_sweep(costs, question.limits, lowest, FRONT_POINTS)
+    return Objective(within, accuracy, limited, limit_rows(question.limits, sweep))
+
+
+def _refuse_unmet(question: Question, evolved: Evolved) -> None:
+    if (evolved.excess > 0).all():
+        limit = question.limits[0]
+        nearest = "-".join(map(str, evolved.nearest[int(evolved.excess.argmin())]))
+        raise LutError(
+            f"some network of {question.space.name} must meet the limits, but the nearest found exceeds them by "
+            f"{100 * float(evolved.excess.min()):.1f} % ({nearest}); raise {limit.quantity} or choose another space"
+        )
+
+
+def _candidates(
+    question: Question, objective: Objective, costs: Costs, predictor: Predictor, recipe: int, evolved: Evolved
+) -> tuple[Candidate, ...]:
+    """The best of each row of limits that none other beats, cheapest first."""
+    rows = np.flatnonzero(np.isfinite(evolved.accuracy[:, 0]))
+    genomes, firsts = np.unique(evolved.genomes[rows, 0], axis=0, return_index=True)
+    mean, std = predictor.predict_std(search_inputs(costs.arithmetic, genomes, recipe))
+    used = objective.costs(genomes)
+    kept = front(mean, used)
+    kept = kept[np.argsort(used[kept, 0], kind="stable")]
+    limits = objective.limits[rows[firsts], 0]
+    spread = np.zeros(len(genomes)) if std is None else std
+    of = {name: costs.of(name, 0, genomes) for name in ("macs_m", "params_m", "memory_mb")}
+    latencies = [costs.of("latency_ms", i, genomes) for i in range(len(costs.models))]
+    energies = costs.models[0].energy_uj(genomes) if costs.models else None
+    return tuple(
+        Candidate(
+            genome=tuple(map(int, genomes[i])), accuracy=float(mean[i]), accuracy_std=float(spread[i]),
+            latency_ms=float(latencies[0][i]) if latencies else None,
+            energy_mj=None if energies is None else float(energies[i]) / 1e3,
+            macs_m=float(of["macs_m"][i]), params_m=float(of["params_m"][i]), memory_mb=float(of["memory_mb"][i]),
+            limit=float(limits[i]),
+            latencies_ms={t.name: float(ms[i]) for t, ms in zip(question.targets, latencies, strict=True)},
+        )
+        for i in kept
+    )  # fmt: skip
+
+
+def _notes(models: Sequence[CostModel], question: Question, training: TrainingSet) -> list[str]:
+    """What a user should know about these numbers."""
+    notes = [
+        f"latencies on {model.target.name} are plain sums; calibrate them with 'chamnet validate --space "
+        f"{question.space.name} --engine {model.target.engine} --dtype {model.target.dtype}'"
+        for model in models
+        if model.calibration is None
+    ]
+    if any("shortened" in name for name in training.recipe_names):
+        notes.append("accuracies are those of a shortened training recipe; full training reaches more")
+    if len(training.genomes) < FEW_NETWORKS:
+        notes.append(
+            f"the accuracy predictor knows {len(training.genomes)} networks only: far from them it is a guess, and its "
+            "standard deviation says so"
+        )
+    return notes

@@ -1,10 +1,11 @@
-"""Graph -> model file. EXPORTERS: file format -> module with ``export(graph, seed, quant) -> bytes``."""
+"""Graph -> model file. EXPORTERS: file format -> module with ``export(graph, seed, quant, weights) -> bytes``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
 
+from ops_catalog.export.weights import Weights
 from ops_catalog.spec import Graph, SpecError
 
 EXPORTERS = {
@@ -15,9 +16,13 @@ EXPORTERS = {
 
 
 def export_graph(
-    graph: Graph, file_format: str, seed: int = 0, quant: Mapping[str, tuple[float, int]] | None = None
+    graph: Graph,
+    file_format: str,
+    seed: int = 0,
+    quant: Mapping[str, tuple[float, int]] | None = None,
+    weights: Weights | None = None,
 ) -> bytes:
-    """The model file of a network or a single operator, with seeded weights.
+    """The model file of a network or a single operator, with seeded weights or trained ones.
 
     Args:
         quant: scale and zero point of every tensor of an int8 Graph; assumed ones by default.
@@ -27,4 +32,4 @@ def export_graph(
     """
     if file_format not in EXPORTERS:
         raise SpecError(f"a file format must be one of {', '.join(EXPORTERS)}, but got {file_format!r}")
-    return bytes(import_module(EXPORTERS[file_format]).export(graph, seed=seed, quant=quant))
+    return bytes(import_module(EXPORTERS[file_format]).export(graph, seed=seed, quant=quant, weights=weights))

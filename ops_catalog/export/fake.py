@@ -11,7 +11,7 @@ NS_PER_KMAC = 50
 NS_PER_KBYTE = 100
 
 
-def export(graph: Graph, seed: int = 0, quant: object = None) -> bytes:
-    """Time grows with MACs and bytes moved, as on a machine without caches; ``seed`` and ``quant`` change nothing."""
+def export(graph: Graph, seed: int = 0, quant: object = None, weights: object = None) -> bytes:
+    """Time grows with MACs and bytes moved, as on a machine without caches; the other arguments change nothing."""
     work = sum(ops.macs(op) * NS_PER_KMAC + ops.bytes_moved(op) * NS_PER_KBYTE for op in graph.operators)
     return json.dumps({"ns": work // 1000}).encode()

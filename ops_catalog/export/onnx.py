@@ -19,7 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from ops_catalog import ops
 from ops_catalog.build import expand, tensors
 from ops_catalog.export.quantise import Quant, assumed, quantise_weight
-from ops_catalog.export.weights import make_weights
+from ops_catalog.export.weights import Source, Weights, source_of
 from ops_catalog.ops.contract import Array
 from ops_catalog.spec import Graph, Node, TensorSpec
 
@@ -29,9 +29,11 @@ TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int8": T
 UINT8_SHIFT = 128
 
 
-def export(graph: Graph, seed: int = 0, quant: Mapping[str, Quant] | None = None) -> bytes:
+def export(
+    graph: Graph, seed: int = 0, quant: Mapping[str, Quant] | None = None, weights: Weights | None = None
+) -> bytes:
     """The serialised model. Raises SpecError for an operator that ONNX cannot express in the Graph's dtype."""
-    model = _Model(graph, seed, dict(quant or assumed(graph)) if graph.dtype == "int8" else {})
+    model = _Model(graph, source_of(seed, weights), dict(quant or assumed(graph)) if graph.dtype == "int8" else {})
     for index, node in enumerate(expand(graph).nodes):
         model.add(node, index)
     return model.serialise()
@@ -40,10 +42,10 @@ def export(graph: Graph, seed: int = 0, quant: Mapping[str, Quant] | None = None
 class _Model:
     """An ONNX model under construction; also what operators emit through (``contract.OnnxBuilder``)."""
 
-    def __init__(self, graph: Graph, seed: int, quant: dict[str, Quant]) -> None:
+    def __init__(self, graph: Graph, source: Source, quant: dict[str, Quant]) -> None:
         self.int8 = graph.dtype == "int8"
         self._graph = graph
-        self._seed = seed
+        self._source = source
         self._quant = quant
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
@@ -56,7 +58,7 @@ class _Model:
     def add(self, node: Node, index: int) -> None:
         """Writes one operator of the expanded Graph."""
         self._node, self._steps = node, 0
-        self._weights = make_weights(node.op, self._seed, index)
+        self._weights = dict(self._source(node.op, index))
         first = len(self._nodes)
         made = ops.operator(node.op.type).to_onnx(node.op, self, [self._float(name) for name in node.inputs])
         self._rename(made, node.output if not self._quant else f"{node.output}/float", first)

@@ -69,7 +69,7 @@ def evaluate(
     """
     values = {name: fake(array, quant[name]) if quant else array for name, array in inputs.items()}
     for index, node in enumerate(expand(graph).nodes):
-        weights = make_weights(node.op, seed, index)
+        weights = make_weights(seed, node.op, index)
         if quant:
             weights = {name: _round_weight(node, name, array) for name, array in weights.items()}
         result = ops.operator(node.op.type).compute(node.op, [values[name] for name in node.inputs], weights)

@@ -16,7 +16,7 @@ from ops_catalog import ops
 from ops_catalog.build import expand
 from ops_catalog.export.flatbuffer import Operator, Tensor, write_model
 from ops_catalog.export.quantise import Quant, assumed, from_range, quantise_weight, store
-from ops_catalog.export.weights import make_weights
+from ops_catalog.export.weights import Source, Weights, source_of
 from ops_catalog.ops.contract import Array
 from ops_catalog.spec import Graph, Node, SpecError
 
@@ -25,9 +25,11 @@ PLAIN_OPERATORS = frozenset({"reshape", "transpose", "matmul", "softmax", "layer
 """What reads a tensor of four dimensions in logical order; everything else takes it for an image."""
 
 
-def export(graph: Graph, seed: int = 0, quant: Mapping[str, Quant] | None = None) -> bytes:
+def export(
+    graph: Graph, seed: int = 0, quant: Mapping[str, Quant] | None = None, weights: Weights | None = None
+) -> bytes:
     """The serialised model. Raises SpecError for an operator that TFLite cannot express in the Graph's dtype."""
-    model = _Model(graph, seed, dict(quant or assumed(graph)) if graph.dtype == "int8" else {})
+    model = _Model(graph, source_of(seed, weights), dict(quant or assumed(graph)) if graph.dtype == "int8" else {})
     for index, node in enumerate(expand(graph).nodes):
         model.add(node, index)
     return model.serialise()
@@ -35,7 +37,7 @@ def export(graph: Graph, seed: int = 0, quant: Mapping[str, Quant] | None = None
 
 def stored_as_image(graph: Graph) -> dict[str, bool]:
     """Whether each input and output of a Graph is stored N x H x W x C in its TFLite model."""
-    model = _Model(graph, 0, dict(assumed(graph)) if graph.dtype == "int8" else {})
+    model = _Model(graph, source_of(0, None), dict(assumed(graph)) if graph.dtype == "int8" else {})
     for index, node in enumerate(expand(graph).nodes):
         model.add(node, index)
     return {name: model.is_image(name) for name in (*(name for name, _ in graph.inputs), *graph.outputs)}
@@ -54,10 +56,10 @@ class _Stored:
 class _Model:
     """A TFLite model under construction; also what operators emit through (``contract.TfliteBuilder``)."""
 
-    def __init__(self, graph: Graph, seed: int, quant: dict[str, Quant]) -> None:
+    def __init__(self, graph: Graph, source: Source, quant: dict[str, Quant]) -> None:
         self.int8 = graph.dtype == "int8"
         self._graph = graph
-        self._seed = seed
+        self._source = source
         self._quant = quant
         self._tensors: list[Tensor] = []
         self._operators: list[Operator] = []
@@ -72,7 +74,7 @@ class _Model:
     def add(self, node: Node, index: int) -> None:
         """Writes one operator of the expanded Graph."""
         self._node, self._steps = node, 0
-        self._weights = make_weights(node.op, self._seed, index)
+        self._weights = dict(self._source(node.op, index))
         made = ops.operator(node.op.type).to_tflite(node.op, self, node.inputs)
         entry = self._stored[node.output] = self._stored.pop(made)
         self._tensors[entry.index].name = node.output

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -12,8 +14,21 @@ from ops_catalog.spec import OpSpec
 
 SMALL = 0.05
 
+Weights = Sequence[Mapping[str, Array]]
+"""The constants of every operator of an expanded network, in its order, by name, float32."""
 
-def make_weights(op: OpSpec, seed: int, index: int) -> dict[str, Array]:
+Source = Callable[[OpSpec, int], Mapping[str, Array]]
+"""The constants of an operator, by its place in the expanded network."""
+
+
+def source_of(seed: int, weights: Weights | None) -> Source:
+    """Given weights, or seeded ones."""
+    if weights is None:
+        return partial(make_weights, seed)
+    return lambda op, index: weights[index]
+
+
+def make_weights(seed: int, op: OpSpec, index: int) -> dict[str, Array]:
     """The constants of the ``index``-th operator of a network, by name, float32.
 
     He-uniform, so that activations neither vanish nor explode: variance 2 / fan-in before a rectifier, 1 / fan-in

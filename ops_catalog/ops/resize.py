@@ -34,7 +34,7 @@ def output(op: OpSpec) -> TensorSpec:
 
 def compute(op: OpSpec, inputs: Sequence[Array], weights: Mapping[str, Array]) -> Array:
     a = ops.attributes(op)
-    rows, columns = (_blend(a["mode"], n, size) for n, size in zip(op.inputs[0].shape[2:], a["size"], strict=True))
+    rows, columns = (blend(a["mode"], n, size) for n, size in zip(op.inputs[0].shape[2:], a["size"], strict=True))
     return np.asarray(rows @ inputs[0] @ columns.T, np.float32)
 
 
@@ -57,7 +57,7 @@ def to_tflite(op: OpSpec, build: TfliteBuilder, inputs: Sequence[str]) -> str:
     return build.emit(BUILTINS[a["mode"]], [x, size], output(op).shape, options, image=True, quant=build.quant_of(x))
 
 
-def _blend(mode: str, count: int, size: int) -> Array:
+def blend(mode: str, count: int, size: int) -> Array:
     """How much of each of ``count`` pixels goes into each of ``size`` (size x count)."""
     centres = np.clip((np.arange(size) + 0.5) * count / size - 0.5, 0, count - 1)
     blend = np.zeros((size, count), np.float32)

@@ -114,7 +114,7 @@ def _table(place: str, given: Any, known: set[str], defaults: Mapping[str, Any])
     if not isinstance(given, dict):
         raise SpecError(f"{place} must be a table, but got {given!r}")
     _known(place, given, known)
-    return {name: _setting(name, value, place) for name, value in {**defaults, **given}.items()}
+    return {name: _setting(name, value, place) for name, value in {**given, **defaults, **given}.items()}
 
 
 def _setting(name: str, value: Any, place: str) -> Setting:

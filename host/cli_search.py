@@ -49,7 +49,7 @@ def search_command(
     recipe: Annotated[str, typer.Option(help="predict accuracy for this training recipe")] = "",
     samples_db: Annotated[str, typer.Option("--samples", help="database of accuracies, if not --db")] = "",
     population: Annotated[int, typer.Option(help="children of a generation", min=20)] = 400,
-    generations: Annotated[int, typer.Option(help="generations", min=1)] = 100,
+    generations: Annotated[int, typer.Option(help="generations", min=1)] = 120,
     verify_count: Annotated[int, typer.Option("--verify", help="measure so many of the networks found", min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="folder for front, report and the winner's model files")] = None,
     db: Db = DEFAULT_DB,

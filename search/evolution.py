@@ -1,9 +1,10 @@
 """EES: an adaptive genetic algorithm that searches for all limits at once.
 
 Every set of limits keeps a few elites; a child has parents from a limit's elites and its neighbours', and may become an
-elite of any limit. The fitter its parent among the limit's elites, the less a child is disturbed. What violates a limit
-ranks below all that meets it, by its excess, so that the search finds its way into narrow limits. At the end every best
-network is improved by single exchanges until none helps.
+elite of any limit. The fitter its parent among the limit's elites, the less a child is disturbed. An elite that exceeds
+its limits is ranked by its accuracy less a penalty, so that the search finds its way through the forbidden; the best
+that meets its limits is kept beside. Halfway and at the end every best network is improved by exchanges of one gene or
+two.
 
 References:
     Dai et al., ChamNet, CVPR 2019 (EES); Srinivas & Patnaik, IEEE Trans. SMC 1994 (adaptive probabilities).
@@ -63,7 +64,7 @@ class Effort:
     """How long to search; at least one child for each set of limits."""
 
     population: int = 400
-    generations: int = 100
+    generations: int = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,12 @@ def evolve(objective: Objective, rng: np.random.Generator, effort: Effort | None
     if len(feasible):
         search = _Search(objective, feasible, rng)
         search.offer(np.concatenate([nearest[feasible], search.random(START_SHARE * effort.population)]))
-        for _ in range(effort.generations):
+        for generation in range(effort.generations):
             search.offer(search.children(max(effort.population, len(feasible))))
-        search.polish()
+            if generation == effort.generations // 2:
+                search.polish(rounds=1)
+                search.offer(search.best)
+        search.polish(POLISH_ROUNDS)
         genomes[feasible], accuracy[feasible] = search.found()
         evaluations = search.evaluations
     return Evolved(genomes, accuracy, np.maximum(excess, 0.0), nearest, evaluations)
@@ -202,10 +206,10 @@ class _Search:
             mutated[rows, gene] = choices[np.where(any_choice[rows, gene], uniform[rows, gene], near)]
         return mutated
 
-    def polish(self) -> None:
+    def polish(self, rounds: int) -> None:
         """Exchanges one gene, or two that look best together, of the best networks until that helps none."""
         done: set[int] = set()
-        for _ in range(POLISH_ROUNDS):
+        for _ in range(rounds):
             marks = self.best @ self._mix
             todo = [row for row in range(len(self.best)) if int(marks[row]) not in done]
             if not todo:

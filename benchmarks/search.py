@@ -1,7 +1,7 @@
 """The search engine against others, on one objective in one run: seconds, and how far from the best that is known.
 
-Twenty latency limits over chamnet-mobile (4e17 networks). The objective is a Gaussian process fitted to 240 networks of a
-made-up accuracy, and a table of made-up operator latencies: this is a test of search, not of any device. The best
+Twenty latency limits over chamnet-mobile (4e17 networks). The objective is a Gaussian process fitted to 240 networks of
+a made-up accuracy, and a table of made-up operator latencies: this is a test of search, not of any device. The best
 known comes from many runs with a hundred times the evaluations, and from everything the others find. Then sub-spaces
 small enough to enumerate: how often the exact best is found.
 
@@ -248,7 +248,10 @@ def show_exactness(space: SearchSpace) -> None:
         possible = np.isfinite(truth)
         gaps = (truth - found)[possible]
         exact, cases, worst = exact + int((gaps < 1e-6).sum()), cases + len(gaps), max(worst, float(gaps.max()))
-    print(f"exact best of {ENUMERABLE:,} networks: {exact} of {cases} cases, {100 * exact / cases:.1f} %; worst gap {worst:.4f}")
+    print(
+        f"exact best of {ENUMERABLE:,} networks: {exact} of {cases} cases, {100 * exact / cases:.1f} %; "
+        f"worst gap {worst:.4f}"
+    )
 
 
 def _part(space: SearchSpace, rng: np.random.Generator) -> SearchSpace:

@@ -45,7 +45,9 @@ def sample_command(
     per_round: Annotated[int, typer.Option(help="networks trained in each", min=1)] = 10,
     strategy: Annotated[str, typer.Option(help="mixed, variance or random")] = "mixed",
     unbalanced: Annotated[bool, typer.Option("--unbalanced", help="lean towards cheap networks")] = False,
-    until_rmse: Annotated[float | None, typer.Option(help="stop at this leave-one-out error, in percent points")] = None,
+    until_rmse: Annotated[
+        float | None, typer.Option(help="stop at this leave-one-out error, in percent points")
+    ] = None,
     dataset: Dataset = "own",
     recipe: Recipe = "",
     accuracy: Annotated[str, typer.Option(help="column of a table")] = "accuracy_percent",
@@ -109,7 +111,9 @@ def list_command(
 
 @app.command("import")
 def import_command(
-    source: Annotated[Path, typer.Argument(help="CSV: a column for every gene or one for the genome, and the accuracy")],
+    source: Annotated[
+        Path, typer.Argument(help="CSV: a column for every gene or one for the genome, and the accuracy")
+    ],
     space: Space,
     dataset: Dataset,
     recipe: Recipe,
@@ -164,7 +168,9 @@ def evaluate_command(
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = Table(title=f"{len(truth)} networks of {test.name}, means over {seeds} random samples", title_justify="left")
+    table = Table(
+        title=f"{len(truth)} networks of {test.name}, means over {seeds} random samples", title_justify="left"
+    )
     for heading in rows[0]:
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in rows:
@@ -205,11 +211,17 @@ def _read_table(path: Path, patterns: list[str], costs: list[str], target: str) 
     if missing := [name for name in taken if name not in names]:
         raise HostError(f"{path} must have columns {', '.join(missing)}, but got {', '.join(names) or 'none'}")
     if not genes or not rows:
-        raise HostError(f"{path} must have rows and columns like {','.join(patterns)}, but got {', '.join(names) or 'none'}")
-    values = np.array([[_cell(path, line, row, name) for name in (*genes, *costs, target)] for line, row in enumerate(rows, 2)])
+        raise HostError(
+            f"{path} must have rows and columns like {','.join(patterns)}, but got {', '.join(names) or 'none'}"
+        )
+    values = np.array(
+        [[_cell(path, line, row, name) for name in (*genes, *costs, target)] for line, row in enumerate(rows, 2)]
+    )
     inputs = plain_inputs(values[:, : len(genes)].astype(np.int64), values[:, len(genes) : -1])
     if costs and not (inputs.costs > 0).all():
-        raise HostError(f"{path} must have positive {', '.join(costs)}, but some are not; leave them out of --log-features")
+        raise HostError(
+            f"{path} must have positive {', '.join(costs)}, but some are not; leave them out of --log-features"
+        )
     return inputs, values[:, -1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,12 @@ def write_comparison(comparisons: Sequence[Comparison], folder: Path) -> None:
         writer.writerows(rows)
     draw_png(folder / "compare.png", lambda axis: draw(axis, comparisons[0]))
     sections = [
-        f"<h2>{c.target}</h2><figure>{draw_svg(f'c{i}', lambda axis, c=c: draw(axis, c))}</figure>{_table(c)}"
+        f"<h2>{c.target}</h2><figure>{draw_svg(f'c{i}', partial(draw, comparison=c))}</figure>{_table(c)}"
         for i, c in enumerate(comparisons)
     ]
     about = (
-        "<p>Accuracies are as published, on ImageNet in float32; the two families were trained with recipes of their own. "
-        "Latencies are measured here, each network whole.</p>"
+        "<p>Accuracies are as published, on ImageNet in float32; the two families were trained with recipes of their "
+        "own. Latencies are measured here, each network whole.</p>"
     )
     write_page(folder / "compare.html", "Published accuracy against latency on this device", about + "".join(sections))
 
@@ -91,7 +92,9 @@ def draw(axis: Any, comparison: Comparison) -> None:
         x, y = [row.latency_ms for row in rows], [row.top1_percent for row in rows]
         axis.scatter(x, y, s=40, color=colour, label=f"{family} ({len(rows)})", edgecolors="white", linewidths=0.6)
         for row in rows if family == "chamnet" else []:
-            axis.annotate(row.network[-1].upper(), (row.latency_ms, row.top1_percent), (5, -4), textcoords="offset points")
+            axis.annotate(
+                row.network[-1].upper(), (row.latency_ms, row.top1_percent), (5, -4), textcoords="offset points"
+            )
     latencies = [row.latency_ms for row in comparison.rows]
     axis.set(xscale="log", xlabel="latency, ms", ylabel="ImageNet top-1, %")
     plain_ticks(axis.xaxis, 0.8 * min(latencies), 1.25 * max(latencies))

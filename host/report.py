@@ -15,9 +15,9 @@ from ops_catalog.networks import published
 COLOURS = {"test": "#2a78d6", "calibration": "#9aa5b1", "named": "#d6562a"}
 ROLES = {"test": "unseen", "calibration": "used to calibrate", "named": "named"}
 SHOWN_OPERATORS = 12
-INTRODUCTION = """<p>{facts}. One entry of the look-up table per operator; a network is the sum of its operators, calibrated on
-a few measured networks and held against the others. The band is &plusmn;10&nbsp;%. The noise floor is how much the measured
-networks differ between two sets of processes: no prediction can be seen to be better.</p>"""
+INTRODUCTION = """<p>{facts}. One entry of the look-up table per operator; a network is the sum of its operators,
+calibrated on a few measured networks and held against the others. The band is &plusmn;10&nbsp;%. The noise floor is how
+much the measured networks differ between two sets of processes: no prediction can be seen to be better.</p>"""
 
 
 def write_report(validations: Sequence[Validation], path: Path) -> None:
@@ -26,7 +26,9 @@ def write_report(validations: Sequence[Validation], path: Path) -> None:
     device = validations[0].device
     facts = ", ".join(f"{name} {device[name]}" for name in ("cpu_model", "isa", "cpus", "kernel") if name in device)
     about = INTRODUCTION.format(facts=escape(facts))
-    write_page(path, "Latency, predicted from single operators and measured whole", about + _summary(validations) + sections)
+    write_page(
+        path, "Latency, predicted from single operators and measured whole", about + _summary(validations) + sections
+    )
 
 
 def save_picture(validations: Sequence[Validation], path: Path) -> None:

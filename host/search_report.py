@@ -40,7 +40,9 @@ def draw_front(axis: Any, result: SearchResult) -> None:
     measured = [c for c in result.candidates if c.latency_measured_ms is not None]
     if measured and quantity == "latency_ms":
         x, y = [c.latency_measured_ms for c in measured], [c.accuracy for c in measured]
-        axis.scatter(x, y, s=90, facecolors="none", edgecolors="#d6562a", linewidths=1.6, label="measured latency", zorder=3)
+        axis.scatter(
+            x, y, s=90, facecolors="none", edgecolors="#d6562a", linewidths=1.6, label="measured latency", zorder=3
+        )
     axis.set(xscale="log", xlabel=quantity.replace("_", ", "), ylabel=f"top-1 on {result.predictor.dataset}, %")
     plain_ticks(axis.xaxis, 0.8 * min(across), 1.25 * max(across))
     axis.legend(frameon=False, loc="lower right")
@@ -57,7 +59,9 @@ def _predictor(result: SearchResult) -> str:
     facts = result.predictor
     text = f"Accuracy from a {facts.name} predictor on {facts.networks} networks of {facts.dataset} ({facts.recipe})"
     if facts.rmse is not None and facts.kendall_tau is not None:
-        text += f"; each predicted from the others within {facts.rmse:.2f} points, rank correlation {facts.kendall_tau:.2f}"
+        text += (
+            f"; each predicted from the others within {facts.rmse:.2f} points, rank correlation {facts.kendall_tau:.2f}"
+        )
     return text + "."
 
 
@@ -65,7 +69,9 @@ def _table(result: SearchResult) -> str:
     headings = ["network", "top-1 %", "+- %", "latency ms", "measured ms", "error %", "energy mJ", "MMACs", "Mparams"]
     rows = []
     for c in reversed(result.candidates):
-        error = None if not (c.latency_measured_ms and c.latency_ms) else 100 * (c.latency_ms / c.latency_measured_ms - 1)
+        error = (
+            None if not (c.latency_measured_ms and c.latency_ms) else 100 * (c.latency_ms / c.latency_measured_ms - 1)
+        )
         numbers = [
             (c.accuracy, ".2f"), (c.accuracy_std, ".2f"), (c.latency_ms, ".2f"), (c.latency_measured_ms, ".2f"),
             (error, "+.1f"), (c.energy_mj, ".2f"), (c.macs_m, ".0f"), (c.params_m, ".2f"),

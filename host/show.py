@@ -135,7 +135,9 @@ def show_front(result: SearchResult) -> None:
         table.add_column(heading, justify="right")
     for c in reversed(result.candidates):
         latencies = " | ".join(f"{ms:.2f}" for ms in c.latencies_ms.values())
-        error = f"{100 * (c.latency_ms / c.latency_measured_ms - 1):+.1f}" if c.latency_ms and c.latency_measured_ms else ""
+        error = (
+            f"{100 * (c.latency_ms / c.latency_measured_ms - 1):+.1f}" if c.latency_ms and c.latency_measured_ms else ""
+        )
         measured = "" if c.latency_measured_ms is None else f"{c.latency_measured_ms:.2f}"
         numbers = (f"{c.accuracy:.2f}", f"{c.accuracy_std:.2f}", latencies, measured, error)
         table.add_row(*numbers, f"{c.macs_m:.0f}", f"{c.params_m:.2f}")

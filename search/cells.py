@@ -93,7 +93,8 @@ class Cells:
         """Where networks are in the tables. Raises SpecError for values that are no choice of their gene."""
         columns = np.ascontiguousarray(genomes.T)
         choices = [
-            _choices(gene, column, table) for gene, column, table in zip(self.space.genes, columns, self.choice, strict=True)
+            _choices(gene, column, table)
+            for gene, column, table in zip(self.space.genes, columns, self.choice, strict=True)
         ]
         numbers, times = [], []
         for table in self.tables:
@@ -130,7 +131,8 @@ def _table(space: SearchSpace, segment: Segment, known: dict[OpSpec, int]) -> Ce
         rows.append([known.setdefault(node.op, len(known)) for node in graph.nodes])
         size += 1
     groups = tuple(
-        Group(wiring, output, np.array(cells), np.array(rows, np.int64)) for (wiring, output), (cells, rows) in found.items()
+        Group(wiring, output, np.array(cells), np.array(rows, np.int64))
+        for (wiring, output), (cells, rows) in found.items()
     )
     genes = tuple(space.index[name] for name in segment.genes)
     lengths = [len(space.genes[gene].choices) for gene in genes]
@@ -147,7 +149,7 @@ def _choice_table(gene: Gene) -> Array:
 
 
 def peak_bytes(cells: Cells, table: CellTable, dtype: str) -> Array:
-    """The most that the tensors alive at one time need in each cell (cells), in bytes; the agent's own are not in it."""
+    """The most that the tensors alive at one time need in each cell (cells), in bytes, the engine's own not counted."""
     made = np.array([ops.output(op).size for op in cells.operators])
     read = [[tensor.size for tensor in op.inputs] for op in cells.operators]
     most = np.zeros(table.size)
@@ -162,7 +164,9 @@ def peak_bytes(cells: Cells, table: CellTable, dtype: str) -> Array:
 
 
 def _most_alive(group: Group, sizes: dict[str, Array]) -> Array:
-    last = {name: i for i, (_, inputs, _) in enumerate(group.wiring) for name in inputs} | {group.output: len(group.wiring)}
+    last = {name: i for i, (_, inputs, _) in enumerate(group.wiring) for name in inputs} | {
+        group.output: len(group.wiring)
+    }
     alive, most = {"x0"}, np.zeros(len(group.cells))
     for i, (*_, output) in enumerate(group.wiring):
         alive.add(output)

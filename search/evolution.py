@@ -147,7 +147,7 @@ class _Search:
         self._keep_best(genomes, np.where(excess > 0, -np.inf, accuracy[None]))
         better = fitness > self.fitness[:, -1:]
         for row in np.flatnonzero(better.any(axis=1)):
-            self._keep(row, genomes[better[row]], fitness[row, better[row]])
+            self._keep(int(row), genomes[better[row]], fitness[row, better[row]])
 
     def _keep_best(self, genomes: Genomes, accuracy: Array) -> None:
         """Keeps the best network that meets each set of limits."""

@@ -19,7 +19,9 @@ def search_inputs(arithmetic: Arithmetic, genomes: Genomes, recipe: int = 0) -> 
 def training_inputs(space: SearchSpace, arithmetic: Arithmetic, genomes: Genomes, recipes: Array) -> Inputs:
     """Inputs of trained networks, which may lie between the steps of a space, or outside the part searched."""
     within = arithmetic.cells.space
-    known = np.all([np.isin(column, gene.choices) for column, gene in zip(genomes.T, within.genes, strict=True)], axis=0)
+    known = np.all(
+        [np.isin(column, gene.choices) for column, gene in zip(genomes.T, within.genes, strict=True)], axis=0
+    )
     costs = np.empty((len(genomes), 2))
     costs[known] = search_inputs(arithmetic, genomes[known]).costs
     for row in np.flatnonzero(~known):

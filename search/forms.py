@@ -60,14 +60,16 @@ class FormTables:
         after = self._readers_after(places)
         total, form = np.zeros(places.size), np.zeros(places.size, np.int64)
         for i, (table, segment) in enumerate(zip(self.cells.tables, self.segments, strict=True)):
-            times = 1 if places.times[i] is None else places.times[i]
+            count = places.times[i]
+            times = 1 if count is None else count
             place = ((times * table.size + places.numbers[i]) * self.forms + form) * self.readers + after[i]
             total += segment.cost[place]
             form = segment.leaves[place]
         return total
 
     def _readers_after(self, places: Places) -> list[Array]:
-        reader, found = np.zeros(places.size, np.int64), []
+        reader: Array = np.zeros(places.size, np.int64)
+        found: list[Array] = []
         if self.readers == 1:
             return [reader] * len(places.numbers)
         for segment, number, times in zip(self.segments[::-1], places.numbers[::-1], places.times[::-1], strict=True):

@@ -1,6 +1,7 @@
 """The search path: from a stored look-up table and trained networks to the most accurate network within limits.
 
-``search`` is the whole way. It measures nothing and trains nothing; ``host/verify.py`` holds its winner against the device.
+``search`` is the whole way. It measures nothing and trains nothing; ``host/verify.py`` holds what it finds against the
+device.
 """
 
 from __future__ import annotations

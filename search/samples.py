@@ -1,7 +1,7 @@
 """Accuracy samples in and out of CSV files, and as arrays for the predictors.
 
-A file has one row a network: a column for every gene, or one column ``genome`` (24-3-1 or, where every gene is one digit,
-2431), and the accuracy in percent; perhaps seed and cost_s.
+A file has one row a network: a column for every gene, or one column ``genome`` (24-3-1 or, where every gene is one
+digit, 2431), and the accuracy in percent; perhaps seed and cost_s.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class TrainingSet:
     dataset: str
 
 
-def read_csv(space: SearchSpace, path: Path, accuracy: str, dataset: str, recipe: str, genome: str = "genome") -> Imported:
+def read_csv(
+    space: SearchSpace, path: Path, accuracy: str, dataset: str, recipe: str, genome: str = "genome"
+) -> Imported:
     """Reads samples; rows that are none are named with their line.
 
     Args:
@@ -132,8 +134,8 @@ def training_set(space: SearchSpace, samples: Sequence[AccuracySample], least: i
         groups.setdefault((sample.genome, sample.recipe), []).append(float(sample.accuracy_percent or 0.0))
     if len(groups) < least:
         raise LutError(
-            f"the accuracy predictor of {space.name} must have at least {least} trained networks, but got {len(groups)}; "
-            f"train some with 'chamnet sample --space {space.name}', or 'chamnet samples import' a CSV file"
+            f"the accuracy predictor of {space.name} must have at least {least} trained networks, but got "
+            f"{len(groups)}; train some with 'chamnet sample --space {space.name}', or 'chamnet samples import' a CSV file"
         )
     recipes = sorted(recipe for recipe, _ in Counter(recipe for _, recipe in groups).most_common())
     genomes = np.array([parse_genome(genome) for genome, _ in groups], np.int64)

@@ -115,7 +115,7 @@ def next_networks(
 ) -> list[Genome]:
     """The networks of the pool to train next. Raises LutError where none is left."""
     tried = {sample.genome for sample in known}
-    fresh = np.array([format_genome(genome) not in tried for genome in pool])
+    fresh = np.array([format_genome(genome.tolist()) not in tried for genome in pool])
     if not fresh.any():
         raise LutError(f"the pool must have networks that were not tried, but all {len(pool)} were")
     left = pool[fresh]

@@ -1,4 +1,4 @@
-"""PyTorch modules of networks: they compute what the exported files compute, also after training. Needs chamnet[train]."""
+"""PyTorch modules of networks: they compute what the exported files do, also after training (chamnet[train])."""
 
 from __future__ import annotations
 
@@ -55,10 +55,14 @@ def test_every_operator_type_has_a_module() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_a_module_computes_what_the_exported_operator_does(case: tuple[str, str, dict[str, object]], tmp_path: Path) -> None:
+def test_a_module_computes_what_the_exported_operator_does(
+    case: tuple[str, str, dict[str, object]], tmp_path: Path
+) -> None:
     op = make(case)
     inputs = draw_inputs(op)
-    assert_close(run_torch(build_module(single(op), seed=1), inputs), run_onnx(single(op), inputs, tmp_path, seed=1), 1e-5)
+    assert_close(
+        run_torch(build_module(single(op), seed=1), inputs), run_onnx(single(op), inputs, tmp_path, seed=1), 1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["mobilenet-v2-0.35-96", "mobilenet-v3-small-0.75-224", "resnet-18"])

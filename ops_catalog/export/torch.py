@@ -53,10 +53,12 @@ def build_module(graph: Graph, seed: int = 0, weights: Weights | None = None, ba
         parameters = {name: torch.nn.Parameter(torch.from_numpy(np.array(v))) for name, v in values.items()}
         module.layers.append(torch.nn.ParameterDict(parameters))
 
+    norms = {int(name): norm for name, norm in module.norms.items()}
+
     def forward(*images: Any) -> Any:
         tensors = dict(zip((name for name, _ in expanded.inputs), images, strict=True))
         for index, node in enumerate(expanded.nodes):
-            norm = module.norms[str(index)] if str(index) in module.norms else None
+            norm = norms.get(index)
             inputs = [tensors[name] for name in node.inputs]
             tensors[node.output] = FORWARD[node.op.type](node.op, module.layers[index], inputs, norm)
         outputs = [tensors[name] for name in expanded.outputs]
@@ -85,7 +87,7 @@ def _convolution(op: OpSpec, layer: Layer, inputs: Sequence[Any], norm: Any) -> 
 
     a = ops.attributes(op)
     groups = a.get("groups", op.inputs[0].shape[1])
-    bias = layer["bias"] if "bias" in layer else None
+    bias = dict(layer.items()).get("bias")
     x = _padded(op, inputs[0], 0.0)
     y = functional.conv2d(x, layer["weight"], bias, a["stride"], 0, a["dilation"], groups)
     return _activated(a["activation"], y if norm is None else norm(y))

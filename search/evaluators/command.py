@@ -52,7 +52,13 @@ class Command:
     def _run(self, genome: Genome, attempt: int) -> tuple[float | None, str]:
         """Accuracy, or why there is none."""
         genes = dict(zip((gene.name for gene in self._space.genes), genome, strict=True))
-        request = {"space": self._space.name, "genome": genome, "genes": genes, "seed": self._options.seed, "try": attempt}
+        request = {
+            "space": self._space.name,
+            "genome": genome,
+            "genes": genes,
+            "seed": self._options.seed,
+            "try": attempt,
+        }
         try:
             process = subprocess.Popen(
                 self._arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

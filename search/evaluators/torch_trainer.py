@@ -2,7 +2,8 @@
 
 The recipe: stochastic gradient descent with Nesterov momentum, a warm-up of one epoch and a cosine after it, label
 smoothing, weight decay on what is no scale or shift; random shifts of up to an eighth of the side. On a GPU where there
-is one, in mixed precision. The accuracy is that on a fifth of the training set, held out; the test set is for reporting.
+is one, in mixed precision. The accuracy is that on a fifth of the training set, held out; the test set is for
+reporting.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class TorchTrainer:
         self.pool: Genomes | None = None
         self.recipe = f"sgd cosine {options.epochs} epochs, rate {RATE}, batch {BATCH}, smoothing {SMOOTHING}"
         self.data = data
+        self.seed = options.seed
         self.stop_after: int | None = None
         self._space = space
         self._options = options
@@ -116,12 +118,16 @@ def open_evaluator(space: SearchSpace, options: Options) -> TorchTrainer:
     try:
         import torch  # noqa: F401
     except ImportError:
-        raise LutError("the torch evaluator must have PyTorch, but it is not installed; pip install chamnet[train]") from None
+        raise LutError(
+            "the torch evaluator must have PyTorch, but it is not installed; pip install chamnet[train]"
+        ) from None
     data = load_images(Path(options.source), options.seed)
     head = space.decode(tuple(gene.choices[0] for gene in space.genes)).nodes[-1].op
     outputs = ops.output(head).shape[-1]
     if data.classes > outputs:
-        raise LutError(f"{space.name} must tell {data.classes} classes apart, but has {outputs} outputs; set its classes")
+        raise LutError(
+            f"{space.name} must tell {data.classes} classes apart, but has {outputs} outputs; set its classes"
+        )
     return TorchTrainer(space, data, options)
 
 

@@ -33,5 +33,7 @@ def fit(inputs: Inputs, accuracy_percent: Array, seed: int = 0) -> Boosting:
     from sklearn.ensemble import GradientBoostingRegressor
 
     design = learn_design(inputs)
-    model = GradientBoostingRegressor(n_estimators=300, learning_rate=0.05, max_depth=3, subsample=0.7, random_state=seed)
+    model = GradientBoostingRegressor(
+        n_estimators=300, learning_rate=0.05, max_depth=3, subsample=0.7, random_state=seed
+    )
     return Boosting(design, model.fit(design.numbers(inputs), accuracy_percent))

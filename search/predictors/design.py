@@ -43,9 +43,7 @@ class Design:
 
     def one_hot(self, inputs: Inputs) -> Array:
         """A column for each value of each gene, then the standardised columns of what is no choice (n x q)."""
-        hot = [
-            inputs.genes[:, [j]] == levels[None, :] for j, levels in enumerate(self.levels) if levels is not None
-        ]
+        hot = [inputs.genes[:, [j]] == levels[None, :] for j, levels in enumerate(self.levels) if levels is not None]
         plain = [j for j, levels in enumerate(self.levels) if levels is None]
         plain += list(range(len(self.levels), len(self.mean)))
         return np.hstack([*hot, self.numbers(inputs)[:, plain]])
@@ -53,7 +51,7 @@ class Design:
 
 def learn_design(inputs: Inputs) -> Design:
     """What to do with columns, from those of the training samples."""
-    logs = (inputs.genes > 0).all(axis=0)
+    logs = np.asarray((inputs.genes > 0).all(axis=0))
     recipes = int(inputs.recipe.max()) + 1
     columns = _columns(inputs, logs, recipes)
     std = columns.std(axis=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,10 @@ def save(process: GaussianProcess, path: Path) -> None:
     levels = {f"levels_{j}": values for j, values in enumerate(design.levels) if values is not None}
     facts = {"logs": design.logs, "mean": design.mean, "std": design.std}
     counts = np.array([design.recipes, design.genes, len(design.levels)])
+    fields = {name: getattr(process, name) for name in FIELDS}
+    arrays: dict[str, Any] = {"counts": counts, **facts, **levels, **fields}
     with path.open("wb") as file:
-        np.savez_compressed(file, counts=counts, **facts, **levels, **{name: getattr(process, name) for name in FIELDS})
+        np.savez_compressed(file, **arrays)
 
 
 def load(path: Path) -> GaussianProcess:
@@ -34,8 +37,7 @@ def load(path: Path) -> GaussianProcess:
         recipes, genes, count = map(int, data["counts"])
         levels = tuple(data.get(f"levels_{j}") for j in range(count))
         design = Design(data["logs"], data["mean"], data["std"], levels, recipes, genes)
-        scalars = {name: float(data[name]) for name in SCALARS}
-        arrays = {name: data[name] for name in FIELDS if name not in SCALARS}
+        fields: dict[str, Any] = {name: float(data[name]) if name in SCALARS else data[name] for name in FIELDS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise LutError(f"a predictor must be a file of 'chamnet predictor fit', but {path} is not: {error}") from None
-    return GaussianProcess(design, **arrays, **scalars)
+    return GaussianProcess(design, **fields)

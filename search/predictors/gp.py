@@ -78,7 +78,11 @@ class GaussianProcess:
         for rows in _chunks(len(inputs)):
             part = inputs.part(rows)
             numbers, basis = self.design.numbers(part), self.design.one_hot(part)
-            means[rows] = basis @ slopes + ((basis @ bends) * basis).sum(axis=1) + self._materns(numbers, self.numbers) @ self.weights
+            means[rows] = (
+                basis @ slopes
+                + ((basis @ bends) * basis).sum(axis=1)
+                + self._materns(numbers, self.numbers) @ self.weights
+            )
         return self._accuracy(means)
 
     def predict_std(self, inputs: Inputs) -> tuple[Array, Array]:
@@ -89,7 +93,7 @@ class GaussianProcess:
         return mean, self._percent(mean, error)
 
     def leave_one_out(self) -> tuple[Array, Array, Array]:
-        """Accuracy and its standard deviation of each training sample predicted from the others, and its own (n each)."""
+        """Accuracy and its standard deviation of each training sample from the others, and its own (n each)."""
         from scipy.linalg import cho_solve
 
         variance = 1.0 / np.diag(cho_solve((self.lower, True), np.eye(len(self.target))))
@@ -113,7 +117,7 @@ class GaussianProcess:
         """Prior covariance of networks with others (n x m)."""
         linear, quadratic, _ = self.variances[-3:]
         dot = basis @ other_basis.T / basis.shape[1]
-        return self._materns(numbers, others) + linear * dot + quadratic * dot**2
+        return np.asarray(self._materns(numbers, others) + linear * dot + quadratic * dot**2)
 
     def _accuracy(self, target: Array) -> Array:
         return np.asarray(self.ceiling - np.exp(-(self.shift + self.scale * target)))
@@ -164,7 +168,17 @@ def fit(inputs: Inputs, accuracy_percent: Array, seed: int = 0) -> GaussianProce
     lower, weights = _problem(design, numbers, basis).posterior(theta, target)
     split = numbers.shape[1]
     return GaussianProcess(
-        design, np.exp(theta[:split]), np.exp(theta[split:]), numbers, basis, target, weights, lower, shift, scale, ceiling
+        design,
+        np.exp(theta[:split]),
+        np.exp(theta[split:]),
+        numbers,
+        basis,
+        target,
+        weights,
+        lower,
+        shift,
+        scale,
+        ceiling,
     )
 
 
@@ -199,7 +213,9 @@ class _Problem:
         self.linear = linear
         self.quadratic = linear**2
         lengths = [
-            (PRIOR_LENGTH[0] + 0.5 * math.log(part.shape[1]), PRIOR_LENGTH[1]) for part in parts for _ in range(part.shape[1])
+            (PRIOR_LENGTH[0] + 0.5 * math.log(part.shape[1]), PRIOR_LENGTH[1])
+            for part in parts
+            for _ in range(part.shape[1])
         ]
         rest = [*[PRIOR_SIGNAL] * len(parts), PRIOR_LINEAR, PRIOR_QUADRATIC, PRIOR_NOISE]
         self.prior = np.array([*lengths, *rest]).T

@@ -15,7 +15,8 @@ def most_informative(process: GaussianProcess, inputs: Inputs, count: int) -> Ar
         Krause, Singh & Guestrin, Near-optimal sensor placements in Gaussian processes, JMLR 2008.
     """
     covariance = process.covariance(inputs)
-    noise, chosen = process.noise, []
+    noise = process.noise
+    chosen: list[int] = []
     for _ in range(min(count, len(inputs))):
         variance = np.diag(covariance).copy()
         variance[chosen] = -np.inf

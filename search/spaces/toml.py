@@ -1,28 +1,28 @@
 """A search space described in a TOML file. Every value may be a list of choices; those with several become genes.
 
-    name = "my-space"
-    resolution = [160, 192, 224]
-    classes = 1000                      # 1000 where it is left out
-    activation = "relu6"                # of every stage that names none
+name = "my-space"
+resolution = [160, 192, 224]
+classes = 1000                      # 1000 where it is left out
+activation = "relu6"                # of every stage that names none
 
-    [stem]
-    channels = [16, 24]
-    kernel = 3                          # 3
-    stride = 2                          # 2
+[stem]
+channels = [16, 24]
+kernel = 3                          # 3
+stride = 2                          # 2
 
-    [[stage]]
-    block = "inverted_residual"         # or bottleneck, basic_residual, conv
-    channels = [16, 24, 32]
-    stride = 2                          # of the first block; 1
-    depth = [1, 2, 3]                   # number of blocks; 1
-    kernel = [3, 5]                     # 3; of inverted_residual and conv
-    expansion = [3, 6]                  # of inverted_residual; 1 leaves its first convolution out; 6
-    squeeze_excite = [0, 4]             # of inverted_residual: channels by this divisor, 0 for none; 0
-    middle = [16, 32]                   # of bottleneck: its width inside
-    activation = ["relu", "hard_swish"] # a choice of texts is numbered in the genome: 0, 1
+[[stage]]
+block = "inverted_residual"         # or bottleneck, basic_residual, conv
+channels = [16, 24, 32]
+stride = 2                          # of the first block; 1
+depth = [1, 2, 3]                   # number of blocks; 1
+kernel = [3, 5]                     # 3; of inverted_residual and conv
+expansion = [3, 6]                  # of inverted_residual; 1 leaves its first convolution out; 6
+squeeze_excite = [0, 4]             # of inverted_residual: channels by this divisor, 0 for none; 0
+middle = [16, 32]                   # of bottleneck: its width inside
+activation = ["relu", "hard_swish"] # a choice of texts is numbered in the genome: 0, 1
 
-    [head]                              # may be left out
-    channels = 1280                     # a 1x1 convolution before the classifier
+[head]                              # may be left out
+channels = 1280                     # a 1x1 convolution before the classifier
 """
 
 from __future__ import annotations

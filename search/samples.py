@@ -135,7 +135,7 @@ def training_set(space: SearchSpace, samples: Sequence[AccuracySample], least: i
     if len(groups) < least:
         raise LutError(
             f"the accuracy predictor of {space.name} must have at least {least} trained networks, but got "
-            f"{len(groups)}; train some with 'chamnet sample --space {space.name}', or 'chamnet samples import' a CSV file"
+            f"{len(groups)}; train some with 'chamnet sample --space {space.name}', or 'chamnet samples import' some"
         )
     recipes = sorted(recipe for recipe, _ in Counter(recipe for _, recipe in groups).most_common())
     genomes = np.array([parse_genome(genome) for genome, _ in groups], np.int64)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.engines import litert, onnxrt
 from ops_catalog import ops
+from ops_catalog.export import export_graph
 from ops_catalog.graphfile import graph_from_json, graph_to_json
 from ops_catalog.networks import build_network
 from ops_catalog.networks.chamnet import RELEASED, MobileStages
@@ -169,3 +172,119 @@ def test_an_architecture_outside_the_space_is_no_point() -> None:
 def test_an_unknown_space_is_refused_with_the_known_ones() -> None:
     with pytest.raises(SpecError, match=r"mbconv, macro, or a \.toml file, but got 'mobile'"):
         space_named("mobile")
+
+
+def test_macs_and_parameters_of_the_macro_space_are_the_benchmarks() -> None:
+    graph = space_named("macro").decode((0, 0, 0, 0, 0, 0, 1, 0))
+    normed = sum(ops.output(op).shape[1] for op in graph.operators if op.type in ("conv2d", "depthwise_conv2d"))
+    assert sum(map(ops.params, graph.operators)) + normed == 791_594
+    assert sum(map(ops.macs, graph.operators)) == 14_115_328
+
+
+def test_parameters_of_the_mbconv_space_are_the_benchmarks() -> None:
+    genome = (6, 3, 1, 0, 4, 5, 2, 0, 6, 3, 3, 0, 6, 5, 3, 0, 6, 5, 2, 0, 1, 3, 2, 0, 1, 3, 2, 0)
+    graph = space_named("mbconv").decode(genome)
+    normed = sum(ops.output(op).shape[1] for op in graph.operators if op.type in ("conv2d", "depthwise_conv2d"))
+    assert sum(map(ops.params, graph.operators)) + normed == 2_501_160
+
+
+def test_genomes_of_one_macro_network_have_one_form() -> None:
+    space = space_named("macro")
+    every = np.array(np.meshgrid(*[range(3)] * 8, indexing="ij")).reshape(8, -1).T.astype(np.int64)
+    assert space.same is not None
+    forms = space.same(every)
+    assert len(np.unique(forms, axis=0)) == 3969
+    assert unnamed(space.decode((1, 0, 0, 2, 0, 1, 0, 0))) == unnamed(space.decode((1, 0, 0, 2, 0, 1, 0, 0)))
+    one, other = (space.decode(genome).operators for genome in ((1, 0, 0, 0, 2, 1, 0, 2), (1, 0, 0, 2, 0, 1, 2, 0)))
+    assert one == other
+
+
+DESCRIBED = """
+name = "own"
+resolution = [32, 48]
+classes = 10
+[stem]
+channels = [8, 16]
+[[stage]]
+block = "inverted_residual"
+channels = [8, 16]
+expansion = [1, 3]
+kernel = [3, 5]
+depth = [1, 3]
+squeeze_excite = [0, 4]
+activation = ["relu", "hard_swish"]
+stride = 2
+[[stage]]
+block = "bottleneck"
+channels = 32
+middle = [8, 16]
+depth = 2
+[[stage]]
+block = "basic_residual"
+channels = [32, 48]
+[[stage]]
+block = "conv"
+channels = 64
+kernel = [1, 3]
+stride = 2
+[head]
+channels = 96
+"""
+
+
+def described(tmp_path: Path, text: str = DESCRIBED) -> SearchSpace:
+    (tmp_path / "own.toml").write_text(text)
+    return space_named(str(tmp_path / "own.toml"))
+
+
+def test_a_described_space_has_genes_where_there_is_a_choice(tmp_path: Path) -> None:
+    space = described(tmp_path)
+    names = ["resolution", "stem_channels", "stage1_channels", "stage1_expansion", "stage1_kernel", "stage1_depth"]
+    assert [gene.name for gene in space.genes][:6] == names
+    graph = space.decode(tuple(gene.choices[-1] for gene in space.genes))
+    types = [op.type for op in graph.operators]
+    assert types.count("depthwise_conv2d") == 3
+    assert ops.output(graph.operators[-1]).shape == (1, 10)
+    assert dict(graph.operators[1].attributes)["activation"] == "hard_swish"
+
+
+def test_networks_of_a_described_space_export_and_run(tmp_path: Path) -> None:
+    space = described(tmp_path)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        graph = space.decode(space.sample(rng))
+        for file_format, engine in (("onnx", onnxrt), ("tflite", litert)):
+            path = tmp_path / f"m.{file_format}"
+            path.write_bytes(export_graph(graph, file_format))
+            engine.open_model(str(path), {}).run(1)
+
+
+@pytest.mark.parametrize("name", ["mbconv", "macro"])
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_networks_of_the_benchmark_spaces_export_and_run(name: str, dtype: str, tmp_path: Path) -> None:
+    graph = space_named(name).decode(sampled(space_named(name), 4), dtype)
+    for file_format, engine in (("onnx", onnxrt), ("tflite", litert)):
+        path = tmp_path / f"m.{file_format}"
+        path.write_bytes(export_graph(graph, file_format))
+        engine.open_model(str(path), {}).run(1)
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ('block = "conv"', 'block = "dense"', "the block of a stage must be one of"),
+        ("middle = [8, 16]", "", "must have middle"),
+        ("classes = 10", "colour = 3", "only, but got colour"),
+        ("kernel = [1, 3]", "kernel = [0, 3]", "stage4_kernel must be from 1"),
+        ("kernel = [1, 3]", "kernel = [3, 3]", "different values"),
+        ("stride = 2\\n[[stage]]", "stride = [1, 2]\\n[[stage]]", "must be one value"),
+        ('"hard_swish"', '"tanh"', "activation must be among"),
+        ("resolution = [32, 48]", "resolution = [", "readable TOML"),
+        ("depth = 2", 'depth = "two"', "stage2_depth must be from 1"),
+    ],
+)
+def test_a_description_that_cannot_be_meant_is_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
+    text = DESCRIBED.replace(old.replace("\\n", "\n"), new.replace("\\n", "\n"))
+    assert text != DESCRIBED
+    with pytest.raises(SpecError, match=message):
+        described(tmp_path, text)

@@ -6,7 +6,7 @@ known comes from many runs with a hundred times the evaluations, and from everyt
 small enough to enumerate: how often the exact best is found.
 
     pip install chamnet[bench]
-    python -m benchmarks.search [--seeds 5] [--optuna-trials 6000] [--nevergrad-budget 1500] [--only-ours]
+    python -m benchmarks.search [--seeds 5] [--optuna-trials 6000] [--nevergrad-budget 300] [--only-ours]
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--optuna-trials", type=int, default=6000)
-    parser.add_argument("--nevergrad-budget", type=int, default=1500, help="evaluations for each limit")
+    parser.add_argument("--nevergrad-budget", type=int, default=300, help="evaluations for each limit")
     parser.add_argument("--only-ours", action="store_true")
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")

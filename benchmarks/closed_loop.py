@@ -6,7 +6,7 @@ a hand-scaled grid of widths and depths. What is chosen is chosen by the held-ou
 the test set, of a training with another seed. Latencies of single operators are measured on this machine first.
 
     pip install chamnet[train]
-    python -m benchmarks.closed_loop [--trainings 40] [--seeds 3] [--epochs 6] [--out docs/closed_loop.md]
+    python -m benchmarks.closed_loop [--trainings 40] [--seeds 2] [--epochs 10] [--out docs/closed_loop.md]
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ QUANTILES = (0.1, 0.3, 0.6)
 PER_ROUND, FOR_EACH_LIMIT = 7, 2
 """Trainings of a round of sampling, and of a round of winners for each limit."""
 
-TRAINED_IMAGES = 600
+TRAINED_IMAGES = 1000
 FINAL_SEEDS = 3
 
 Found = dict[Genome, float]
@@ -52,8 +52,8 @@ Found = dict[Genome, float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trainings", type=int, default=40)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--out", type=Path, help="write the table here, as Markdown")
     asked = parser.parse_args()
     start = time.perf_counter()

@@ -18,6 +18,8 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.profiling
 	$(BIN)/python -m benchmarks.storage
+	$(BIN)/python -m benchmarks.predictors
+	$(BIN)/python -m benchmarks.search --only-ours
 
 lock: $(STAMP)
 	$(BIN)/pip-compile --quiet --extra dev --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header \

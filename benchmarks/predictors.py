@@ -90,7 +90,7 @@ def _iterative(
 
 
 def rounds(networks: Inputs, accuracy: Array, pool: Array, strategy: str, seed: int) -> Iterator[Array]:
-    """Networks known after each round: ten a round from twenty on, twenty a round from sixty on, to the largest size."""
+    """Networks known after each round: ten more from twenty on, twenty more from sixty on, to the largest size."""
     known = np.random.default_rng(seed).choice(pool, 20, replace=False)
     while len(known) < SIZES[-1]:
         process, left = gp.fit(networks.part(known), accuracy[known]), np.setdiff1d(pool, known)

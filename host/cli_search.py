@@ -15,7 +15,7 @@ from host.compare import compare, write_comparison
 from host.devices import LOCAL_CPU, find_unit
 from host.errors import UsageError
 from host.search_report import write_search_report
-from host.verify import choose, verify
+from host.verify import Verification, choose, recalibrate, verify
 from lut_db.records import Target
 from lut_db.samples import open_samples
 from lut_db.store import LutStore, open_store
@@ -51,6 +51,9 @@ def search_command(
     population: Annotated[int, typer.Option(help="children of a generation", min=20)] = 400,
     generations: Annotated[int, typer.Option(help="generations", min=1)] = 120,
     verify_count: Annotated[int, typer.Option("--verify", help="measure so many of the networks found", min=0)] = 0,
+    again: Annotated[
+        bool, typer.Option("--recalibrate", help="fit the calibration to the verified networks, and search once more")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="folder for front, report and the winner's model files")] = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
@@ -77,7 +80,11 @@ def search_command(
             known = samples.samples(chosen.name, dataset)
         result = search(store, known, question)
         if verify_count:
-            result = _verified(store, result, targets, verify_count, bool(sweep), agent_python)
+            result, found = _verified(store, result, targets, verify_count, bool(sweep), agent_python)
+            if again:
+                recalibrate(store, targets[0], result, found)
+                result = search(store, known, question)
+                result, _ = _verified(store, result, targets, verify_count, bool(sweep), agent_python)
     if out is not None:
         _write(result, out)
     if as_json:
@@ -190,7 +197,7 @@ def _number(option: str, text: str) -> float:
 
 def _verified(
     store: LutStore, result: SearchResult, targets: Sequence[Target], count: int, spread: bool, agent_python: str
-) -> SearchResult:
+) -> tuple[SearchResult, Verification]:
     if not targets:
         raise UsageError("--verify must have a device to measure on, but none is named; give --device")
     unit = find_unit(targets[0].device, agent_python)
@@ -198,7 +205,7 @@ def _verified(
         found = verify(store, unit, targets[0], result, choose(result, count, spread), progress)
     if found.slowdown is not None:
         show.errors.print(f"the machine's speed is now {100 / found.slowdown:.1f} % of that at its calibration")
-    return result.measured(found.latencies_ms)
+    return result.measured(found.latencies_ms), found
 
 
 def _write(result: SearchResult, out: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from host.bench import open_bench
+from host.calibration import fit, l2_bytes_of
 from host.devices import Unit
 from host.errors import HostError
 from host.setting import DEFAULT_MALLOC, Progress, Setting
@@ -14,6 +18,8 @@ from lut_db.records import Calibration, Target
 from lut_db.store import LutStore
 from search.result import Candidate, SearchResult
 from search.spaces.space import Genome
+
+LEAST_VERIFIED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,7 @@ class Verification:
     """
 
     latencies_ms: dict[Genome, float]
+    sentinel_ns: float
     slowdown: float | None
 
 
@@ -51,7 +58,30 @@ def verify(
             )
         truth = measure_networks(bench, graphs, result.space.name, progress)
     latencies = {c.genome: truth.latency_ns[graph.name] / 1e6 for c, graph in zip(chosen, graphs, strict=True)}
-    return Verification(latencies, _slowdown(truth.sentinel_ns, store.calibrations(target).get(result.space.name)))
+    return Verification(
+        latencies, truth.sentinel_ns, _slowdown(truth.sentinel_ns, store.calibrations(target).get(result.space.name))
+    )
+
+
+def recalibrate(store: LutStore, target: Target, result: SearchResult, found: Verification) -> None:
+    """Fits the target's calibration to the networks that were verified: those that a search looks at, not random ones.
+
+    Raises:
+        HostError: too few were verified.
+    """
+    if len(found.latencies_ms) < LEAST_VERIFIED:
+        raise HostError(
+            f"a calibration must rest on at least {LEAST_VERIFIED} networks, but "
+            f"{len(found.latencies_ms)} were verified; raise --verify or the limits"
+        )
+    lut = store.lut(target)
+    graphs = [result.space.decode(genome, target.dtype) for genome in found.latencies_ms]
+    facts = next((device.facts for device in store.devices() if device.name == target.device), {})
+    calibration = fit(
+        [lut.price(graph) for graph in graphs], np.array(list(found.latencies_ms.values())) * 1e6,
+        [graph.name for graph in graphs], result.space.name, l2_bytes_of(facts),
+    )  # fmt: skip
+    store.put_calibration(target, replace(calibration, sentinel_ns=found.sentinel_ns, created_at=time.time()))
 
 
 def _slowdown(sentinel_ns: float, calibration: Calibration | None) -> float | None:

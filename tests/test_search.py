@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from host.errors import HostError
+from host.verify import Verification, choose, recalibrate
 from lut_db.errors import LutError
 from lut_db.lut import LatencyLut, MissingOpsError
 from lut_db.records import ANY_CONTEXT, Calibration, Device, Lowering, LutEntry, Measurement, Session, Target
@@ -356,3 +358,18 @@ def test_samples_are_stored_once_and_a_success_replaces_a_failure(tmp_path: Path
 def test_an_operator_has_the_same_key_in_the_tables_and_in_the_space() -> None:
     op = next(iter(space_named("mbconv").operators("int8")))
     assert op == op_with_dtype(next(iter(space_named("mbconv").operators())), "int8")
+
+
+def test_a_calibration_on_verified_networks_prices_them_as_measured(stored: LutStore) -> None:
+    result = search(stored, samples_of(space_named("macro")), question(sweep=(2.5, 3.0, 3.5, 4.0, 5.0, 6.0)))
+    chosen = choose(result, 4, spread=True)
+    assert chosen[0] == result.winner
+    assert len({candidate.genome for candidate in chosen}) == 4
+    slower = {c.genome: 1.3 * c.latency_ms for c in chosen if c.latency_ms is not None}
+    recalibrate(stored, TARGET, result, Verification(slower, 1.0, None))
+    again = search(stored, samples_of(space_named("macro")), question())
+    assert again.winner is not None
+    plain = stored.lut(TARGET).predict(result.network(again.winner)) / 1e6
+    assert again.winner.latency_ms == pytest.approx(1.3 * plain, rel=0.02)
+    with pytest.raises(HostError, match="at least 4 networks, but 1 were verified"):
+        recalibrate(stored, TARGET, result, Verification(dict([next(iter(slower.items()))]), 1.0, None))

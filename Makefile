@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 STAMP = .venv/.installed
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench phone lock clean
 
 demo: $(STAMP)
 	$(BIN)/chamnet demo
@@ -20,6 +20,9 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.storage
 	$(BIN)/python -m benchmarks.predictors
 	$(BIN)/python -m benchmarks.search --only-ours
+
+phone: $(STAMP)
+	$(BIN)/python -m tests.virtual_phone $(if $(ABI),--abi $(ABI)) $(if $(SOC),--soc $(SOC)) $(if $(PORT),--port $(PORT))
 
 lock: $(STAMP)
 	$(BIN)/pip-compile --quiet --extra dev --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header \

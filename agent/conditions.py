@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
 from agent.machine import read_text
+from agent.phone import prefix, read_phone
 
 LOADAVG = "/proc/loadavg"
 GATE_STEP_S = 0.004
+PROBES, PROBE_STEPS = 9, 20_000
+"""A few milliseconds in all on a phone: enough to see a clock that heat has lowered."""
 
 
 def read_conditions() -> Dict[str, Any]:
-    """Frequencies in kHz, governor, load, steal in ticks, temperatures in millidegrees, tunables, threads."""
+    """Frequencies in kHz, governor, load, steal in ticks, temperatures in millidegrees, tunables, threads, and of a
+    phone what ``read_phone`` tells, also where the agent reaches it through a prefix."""
     found = {
         "time_ns": time.perf_counter_ns(),
         "freq_khz": _frequencies(),
@@ -27,8 +31,24 @@ def read_conditions() -> Dict[str, Any]:
         "glibc_tunables": os.environ.get("GLIBC_TUNABLES"),
         "threads": _threads(),
         "throttled_us": _throttled_us(),
+        "probe_ns": probe_ns(),
+        **read_phone(),
     }
     return {name: value for name, value in found.items() if value not in (None, {})}
+
+
+def probe_ns() -> Optional[int]:
+    """The quickest of a few runs of a fixed piece of arithmetic; None on what is no phone, or not where this runs."""
+    if prefix() != []:
+        return None
+    return min(_arithmetic_ns() for _ in range(PROBES))
+
+
+def _arithmetic_ns() -> int:
+    start, total = time.perf_counter_ns(), 0
+    for number in range(PROBE_STEPS):
+        total += number * number
+    return time.perf_counter_ns() - start
 
 
 def interruptions() -> int:

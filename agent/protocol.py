@@ -1,8 +1,8 @@
 """The messages between host and agent: one JSON object a line, each with its kind under ``is``.
 
-The host asks (Measure, Optimise, Run, Quit), the agent answers. It greets with Hello before anything is asked. To
+The host asks (Measure, Optimise, Run, Look, Quit), the agent answers. It greets with Hello before anything is asked. To
 Measure it answers one Opening per model before it touches it, then one Measured or Failure per model, then Done; to
-Optimise and Run one Done or Failure. A line that is no message is answered by a Failure without id.
+Optimise, Run and Look one Done or Failure. A line that is no message is answered by a Failure without id.
 
 Host and agent must be of the same VERSION; there is no negotiation. Python 3.9, standard library only.
 """
@@ -13,7 +13,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Optional, Tuple, Type, Union
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,11 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Look:
+    """Read the conditions of the machine and measure nothing; Done carries them as ``before``."""
+
+
+@dataclass(frozen=True)
 class Quit:
     """End the agent; the end of its standard input does the same."""
 
@@ -124,6 +129,9 @@ class Measured:
         rejected: samples dropped because the process was interrupted during them.
         started_ns: per burst, when it began, on the agent's monotonic clock.
         open_ns: time to load the model.
+        summary: of an engine that tells no single samples: ``count`` of runs and ``avg_ns``, ``std_ns``, ``min_ns``,
+            ``max_ns``, ``p5_ns``, ``median_ns``, ``p95_ns`` of one call, as far as it tells them. ``bursts_ns`` is
+            empty then.
     """
 
     id: str
@@ -133,6 +141,7 @@ class Measured:
     rejected: int
     started_ns: List[int]
     open_ns: int
+    summary: Optional[Dict[str, float]] = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,8 @@ class Failure:
     """A request, or one model of it, that could not be done; the agent goes on.
 
     Attributes:
-        reason: one of load, run, memory, request, engine.
+        reason: one of load, run, memory, fallback (not run where it was meant to), format (unknown output), request,
+            engine, lost (the device that the engine reaches through a prefix).
         message: one line for a person.
     """
 
@@ -166,10 +176,11 @@ class Done:
     gate_wait_ns: int = 0
 
 
-Message = Union[Measure, Optimise, Run, Quit, Hello, Opening, Measured, Failure, Done]
+Message = Union[Measure, Optimise, Run, Look, Quit, Hello, Opening, Measured, Failure, Done]
 
 _KINDS: Dict[str, Type[Any]] = {
-    kind.__name__.lower(): kind for kind in (Measure, Optimise, Run, Quit, Hello, Opening, Measured, Failure, Done)
+    kind.__name__.lower(): kind
+    for kind in (Measure, Optimise, Run, Look, Quit, Hello, Opening, Measured, Failure, Done)
 }
 
 

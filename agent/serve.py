@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import time
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 from agent import protocol
 from agent.conditions import interruptions, quiet_gate, read_conditions
-from agent.engines import EngineUnavailable, describe_engines, engine_module
+from agent.engines import describe_engines, engine_module
+from agent.failures import failure
 from agent.machine import read_machine
 from agent.measure import Gauge, Sentinel, Surroundings, calibrate, measure_all, overhead_ns
 from agent.meters import describe_meters
@@ -17,6 +18,7 @@ from agent.protocol import (
     Done,
     Failure,
     Hello,
+    Look,
     Measure,
     Measured,
     Message,
@@ -27,6 +29,7 @@ from agent.protocol import (
     Quit,
     Run,
 )
+from agent.summaries import measure_summaries
 
 Send = Callable[[Message], None]
 
@@ -44,10 +47,8 @@ def serve(lines: Iterable[str], send: Send) -> None:
             return
         try:
             answer(request, send)
-        except EngineUnavailable as error:
-            send(Failure(None, "engine", str(error)))
         except Exception as error:
-            send(_failure(None, "run", error))
+            send(failure(None, "run", error))
 
 
 def hello() -> Hello:
@@ -65,13 +66,18 @@ def answer(request: Message, send: Send) -> None:
     elif isinstance(request, Run):
         _run_once(request)
         send(Done())
+    elif isinstance(request, Look):
+        send(Done(read_conditions()))
     else:
-        send(Failure(None, "request", "a request must be measure, optimise, run or quit, but got {}".format(request)))
+        send(Failure(None, "request", "a request must be one of the host's, but got {}".format(request)))
 
 
 def measure(request: Measure, send: Send) -> None:
     """Opens the models, measures them together as far as the engine lets them live together, and answers."""
     engine = engine_module(request.engine)
+    if hasattr(engine, "summarise"):
+        measure_summaries(engine, request, send)
+        return
     before = read_conditions()
     null = calibrate("null", engine.open_model(request.null_path, request.options).run, request.sampling)
     sentinel = Sentinel(
@@ -101,7 +107,7 @@ def _open(engine: Any, request: Measure, models: List[Model], send: Send) -> Lis
             reason = "run"
             opened.append((calibrate(model.id, loaded.run, request.sampling), open_ns))
         except Exception as error:
-            send(_failure(model.id, reason, error))
+            send(failure(model.id, reason, error))
     return opened
 
 
@@ -117,10 +123,3 @@ def _run_once(request: Run) -> None:
     outputs = engine_module(request.engine).open_model(request.path, request.options).infer(arrays)
     named: Dict[str, Any] = {str(index): array for index, array in enumerate(outputs)}
     np.savez(request.outputs_path, **named)
-
-
-def _failure(id: Optional[str], reason: str, error: BaseException) -> Failure:
-    if isinstance(error, MemoryError):
-        return Failure(id, "memory", "the model needs more memory than there is")
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return Failure(id, reason, "{}: {}".format(type(error).__name__, lines[0][:300]))

@@ -1,18 +1,29 @@
-"""The bench: a device set up for one Target, with the agent that is running on it now."""
+"""The bench: a device set up for one Target, with the agent that is running on it now.
+
+A device that vanishes while it is asked something is waited for, and asked again.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
 
 from agent.protocol import Measure, Model, Sampling
-from host.devices import Unit, agent_environment, local_device
+from host.delegates import Brought, bring
+from host.devices import Unit, agent_environment, device_of
 from host.errors import DeviceUnavailable
+from host.gate import wait_until_fit
+from host.lease import Lease, leased
 from host.session import AgentSession, Batch
-from host.setting import Setting, target_of
-from host.transport import Transport
-from lut_db.records import Target
+from host.setting import Progress, Setting, target_of
+from host.transport import DeviceLost, Transport
+from host.transport.remote import RemoteTransport
+from lut_db.records import Device, Target
 from lut_db.store import LutStore
 from ops_catalog.build import single, with_dtype
 from ops_catalog.export import export_graph
@@ -21,35 +32,66 @@ from ops_catalog.ops import make_op
 from ops_catalog.spec import Graph, TensorSpec
 
 SENTINEL = "mobilenet-v2-0.5-128"
-"""Timed all along to show how the machine drifts: a network, since neighbours disturb networks before operators."""
+"""Timed all along to show how the machine drifts: a network, since neighbours disturb networks before operators. On an
+accelerator one convolution, which a delegate takes for certain."""
 
 BATCH_LIMIT_S = 180.0
+LOSSES = 20
+"""Times that a device may vanish during one request, before it counts as unable to live through it."""
+
+PROBE = "probe_ns"
+"""Among a device's facts: the quickest that the agent's fixed arithmetic was ever seen."""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The beginning of a batch: what is left to doubt about the device, and the time, seconds since the epoch."""
+
+    unfit: tuple[str, ...]
+    started_at: float
 
 
 class Bench:
     """A device, a store and a setting; starts agents as they are needed. Made by ``open_bench``."""
 
-    def __init__(self, store: LutStore, unit: Unit, setting: Setting, transport: Transport) -> None:
+    def __init__(
+        self,
+        store: LutStore,
+        unit: Unit,
+        setting: Setting,
+        transport: Transport,
+        lease: Lease | None,
+        progress: Progress,
+    ) -> None:
         self.store = store
         self.setting = setting
         self.transport = transport
+        self._unit = unit
+        self._lease = lease
+        self._progress = progress
         self._agent: AgentSession | None = None
-        hello = self.agent.hello
+        self._brought = self._persist(self._bring)
+        hello = self._persist(lambda: self.agent.hello)
         if "version" not in hello.engines.get(setting.engine, {}):
             reason = hello.engines.get(setting.engine, {}).get("unavailable", "the agent does not know it")
             raise DeviceUnavailable(f"engine {setting.engine!r} must run on {unit.name!r}, but {reason}")
-        self.target: Target = target_of(setting, unit.name, hello)
+        driven_from = unit.architecture if transport.on_host else ""
+        self.target: Target = target_of(setting, unit.name, hello, unit.emulated, driven_from)
         self.version = f"{hello.version}/python-{hello.python}"
-        store.put_device(local_device(hello))
+        self._device = device_of(unit, hello)
+        self._quickest_ns = _known_probe(store, unit.name)
+        store.put_device(self._device)
         store.put_target(self.target)
-        self._null = self.put(single(make_op("relu", TensorSpec((1,)))))
-        self._sentinel = self._put_sentinel()
 
     @property
     def agent(self) -> AgentSession:
         if self._agent is None:
             environment = agent_environment(self.setting.malloc, self.setting.threads)
-            self._agent = AgentSession(self.transport, self.setting.cpus, environment)
+            cpus = () if self.transport.on_host else self.setting.cpus
+            wanted = {**environment, **self._brought.environment}
+            self._agent = AgentSession(self.transport, cpus, wanted, hold=self._unit.is_phone)
         return self._agent
 
     def fresh(self) -> None:
@@ -59,47 +101,138 @@ class Bench:
             self._agent = None
 
     def put(self, graph: Graph) -> str:
-        """Exports a Graph onto the device; returns its path there."""
-        blob = export_graph(graph, self.setting.use.file_format, seed=self.setting.seed)
-        return self.put_file(graph.name + graph.dtype, blob)
+        """Exports a Graph; returns the path that it has on the device once something asks for it."""
+        return self.put_file(export_graph(graph, self.setting.use.file_format, seed=self.setting.seed))
 
-    def put_file(self, key: str, blob: bytes) -> str:
-        return self.transport.put(f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.model", blob)
+    def put_file(self, blob: bytes) -> str:
+        return self.transport.put(f"{hashlib.sha256(blob).hexdigest()[:24]}.model", blob)
 
     def optimise(self, path: str) -> str:
         """Lets the engine optimise a model on the device; returns the path of what it made of it."""
         into_path = f"{path}.optimised"
-        self.agent.optimise(self.setting.engine, self.setting.options(whole=True), path, into_path)
+
+        def ask() -> None:
+            self.transport.ready([path])
+            self.agent.optimise(self.setting.engine, self._options(whole=True), path, into_path)
+
+        self._persist(ask)
         return into_path
+
+    def fetch(self, path: str) -> bytes:
+        """Reads a file of the device."""
+        return self._persist(lambda: self.transport.fetch(path))
+
+    def await_moment(self, progress: Progress) -> Moment:
+        """Waits until a phone is cool and quick enough; any other device always is."""
+        if self._lease is not None:
+            self._persist(self._lease.renew)
+        gate, unfit = self.setting.gate, tuple[str, ...]()
+        if gate is not None:
+            unfit = wait_until_fit(self._look, gate, self.setting.cpus, lambda: self._quickest_ns, progress.wait)
+        return Moment(unfit, time.time())
 
     def measure(self, files: dict[str, str], seed: int, whole: bool = False, sampling: Sampling | None = None) -> Batch:
         """Measures model files by id: operators, or whole networks as exported. Raises AgentDied."""
+
+        def ask() -> Batch:
+            self.transport.ready([self._null, self._sentinel, *files.values()])
+            return self.agent.measure(request, BATCH_LIMIT_S)
+
         request = Measure(
             engine=self.setting.engine,
-            options=self.setting.options(whole),
+            options=self._options(whole),
             models=[Model(id, path) for id, path in files.items()],
             null_path=self._null,
             sentinel_path=self._sentinel,
             sampling=sampling or self.setting.sampling,
             seed=seed,
         )
-        return self.agent.measure(request, BATCH_LIMIT_S)
+        return self._persist(ask)
 
-    def _put_sentinel(self) -> str:
+    def close(self) -> None:
+        """Ends the agent and remembers how quick the device was."""
+        self.fresh()
+        if self._quickest_ns is not None:
+            facts = {**self._device.facts, PROBE: self._quickest_ns}
+            self.store.put_device(Device(self._device.name, self._device.model, facts))
+
+    @cached_property
+    def _null(self) -> str:
+        if self.setting.accelerator == "cpu":
+            return self.put(single(make_op("relu", TensorSpec((1,)))))
+        return self.put(single(make_op("relu", TensorSpec((1, 4, 4, 4), self.setting.dtype))))
+
+    @cached_property
+    def _sentinel(self) -> str:
+        if self.setting.accelerator != "cpu":
+            image = TensorSpec((1, 32, 28, 28), self.setting.dtype)
+            return self.put(single(make_op("conv2d", image, out_channels=32, kernel=(3, 3))))
         path = self.put(with_dtype(build_network(SENTINEL), self.setting.dtype))
         return self.optimise(path) if self.setting.lowers else path
 
+    def _options(self, whole: bool) -> dict[str, Any]:
+        return {**self.setting.options(whole), **self._brought.options}
+
+    def _bring(self) -> Brought:
+        """What the engine needs on the device. Raises DeviceUnavailable where it cannot run there at all."""
+        setting = self.setting
+        if self.transport.on_host and not setting.use.binary:
+            raise DeviceUnavailable(
+                f"engine {setting.engine!r} must run on {self._unit.name!r} itself, but cannot: "
+                f"{self.transport.on_host}; '--engine benchmark_model' is driven from here"
+            )
+        if setting.delegate is None:
+            return Brought()
+        return bring(self.transport, setting.accelerator, setting.dtype, setting.cpus, setting.delegate)
+
+    def _look(self) -> dict[str, object]:
+        found = dict(self._persist(lambda: self.agent.look()))
+        if probe := found.get(PROBE):
+            self._quickest_ns = min(int(str(probe)), self._quickest_ns or int(str(probe)))
+        return found
+
+    def _persist(self, ask: Callable[[], Answer]) -> Answer:
+        """Asks until the device has lived through it. Raises DeviceUnavailable where it does not come back."""
+        for _ in range(LOSSES):
+            try:
+                return ask()
+            except DeviceLost as loss:
+                self._progress.wait(f"{loss}; waiting for it")
+                self._drop()
+                self.transport.wait_back(self.setting.patience_s)
+        raise DeviceUnavailable(f"{self._unit.name} must stay connected, but it was lost {LOSSES} times in one request")
+
+    def _drop(self) -> None:
+        """Forgets an agent that is out of reach."""
+        if self._agent is not None:
+            self._agent.abandon()
+            self._agent = None
+
+
+def _known_probe(store: LutStore, name: str) -> int | None:
+    found = next((device.facts.get(PROBE) for device in store.devices() if device.name == name), None)
+    return None if found is None else int(found)
+
 
 @contextmanager
-def open_bench(store: LutStore, unit: Unit, setting: Setting) -> Iterator[Bench]:
+def open_bench(store: LutStore, unit: Unit, setting: Setting, progress: Progress | None = None) -> Iterator[Bench]:
     """A bench whose agent and files are gone afterwards.
 
     Raises:
-        DeviceUnavailable: the agent does not start, or the engine is not there.
+        DeviceUnavailable: the agent does not start, the engine is not there, or another process measures on the device.
     """
-    with closing(unit.open_transport()) as transport:
-        bench = Bench(store, unit, setting, transport)
+    with closing(unit.open_transport()) as transport, _held(transport, store, unit) as lease:
+        bench = Bench(store, unit, setting, transport, lease, progress or Progress())
         try:
             yield bench
         finally:
-            bench.fresh()
+            bench.close()
+
+
+@contextmanager
+def _held(transport: Transport, store: LutStore, unit: Unit) -> Iterator[Lease | None]:
+    """This machine may be measured on by several processes; any other device by one."""
+    with (
+        leased(transport, store.leases, unit.name) if isinstance(transport, RemoteTransport) else nullcontext() as lease
+    ):
+        yield lease

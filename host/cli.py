@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from host import cli_lut, cli_measure, cli_ops, cli_samples, cli_search
+from host import cli_bundle, cli_lut, cli_measure, cli_ops, cli_samples, cli_search
 from host.errors import EXIT_DONE, EXIT_ERROR, EXIT_USAGE, HostError
 from host.show import errors
 from lut_db.errors import LutError
@@ -35,6 +35,7 @@ app.command("compare")(cli_search.compare_command)
 app.command("sample")(cli_samples.sample_command)
 app.add_typer(cli_samples.app, name="samples")
 app.add_typer(cli_samples.predictor, name="predictor")
+app.add_typer(cli_bundle.app, name="bundle")
 app.add_typer(cli_lut.app, name="lut")
 app.add_typer(cli_ops.app, name="ops")
 

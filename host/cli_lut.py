@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from host import show
-from host.cli_measure import DEFAULT_DB, Db, Json
+from host.cli_options import DEFAULT_DB, Db, Json
 from lut_db.database import upgrade
 from lut_db.exchange import export_target, import_file
 from lut_db.store import open_store

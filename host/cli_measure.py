@@ -3,39 +3,50 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from host import show
+from host.accelerators import runnable
+from host.cli_options import (
+    DEFAULT_DB,
+    PATIENCE_MIN,
+    AcceleratorName,
+    AcceptBinary,
+    AgentPython,
+    AgentWhere,
+    Asked,
+    BenchmarkBinary,
+    Cpus,
+    Db,
+    DelegateLibraries,
+    Device,
+    Dtypes,
+    Engines,
+    Force,
+    Json,
+    Patience,
+    Seed,
+    Threads,
+    settings_of,
+    where_of,
+)
 from host.demo import DEMO_NETWORKS, demo_questions
-from host.devices import LOCAL_CPU, Unit, choose_cpus, find_unit, greet, list_phones
+from host.devices import LOCAL_CPU, Unit, find_unit, greet
 from host.errors import EXIT_PARTLY, UsageError
+from host.phones import describe_phone, list_phones
 from host.profile import profile
 from host.report import save_picture, write_report
 from host.setting import Setting, Workload
+from host.transport import Launch
 from host.validate import Question, Validation, sample_networks, validate
 from lut_db.store import open_store
 from ops_catalog.networks import build_network
-from ops_catalog.spec import DTYPE_BYTES, OpSpec
+from ops_catalog.spec import OpSpec
 from ops_catalog.sweep import distinct_operators, load_sweep
 from search.spaces import space_named
-
-Device = Annotated[str, typer.Option(help="local-cpu, or a phone's serial or name")]
-Engines = Annotated[str, typer.Option("--engine", help="engines, comma-separated")]
-Dtypes = Annotated[str, typer.Option("--dtype", help="float32, float16, int8; comma-separated")]
-Threads = Annotated[str, typer.Option(help="numbers of threads, comma-separated")]
-Cpus = Annotated[str, typer.Option(help="processors to pin to, such as 0,1; by default as many as threads")]
-Db = Annotated[str, typer.Option(help="the database: a file, or any SQLAlchemy URL")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-Seed = Annotated[int, typer.Option(help="seed of everything random")]
-AgentPython = Annotated[str, typer.Option(help="the Python that runs the agent, if not this one")]
-
-DEFAULT_DB = "chamnet.db"
-SECONDS_PER_MEASUREMENT = 0.006
-"""For the estimate of a plan: what an operator of a mobile network took on a cloud CPU, all included."""
 
 
 def profile_command(
@@ -54,16 +65,25 @@ def profile_command(
     as_json: Json = False,
     seed: Seed = 0,
     agent_python: AgentPython = "",
+    agent: AgentWhere = "auto",
+    force: Force = False,
+    patience: Patience = PATIENCE_MIN,
+    accelerator: AcceleratorName = "cpu",
+    benchmark_binary: BenchmarkBinary = None,
+    delegate_libraries: DelegateLibraries = None,
+    accept_binary: AcceptBinary = False,
 ) -> None:
     """Measure operators on a device and keep them in the look-up table; a second call goes on where it stopped.
 
     Without --space, --ops or --network: the operators of ChamNet-A...F and MobileNetV2.
     """
-    settings = settings_of(engine, dtype, threads, cpus, seed)
     if not (space or ops or network):
         network = ",".join(DEMO_NETWORKS)
     workload = workload_of(space, networks, ops, network, limit, seed)
-    unit = find_unit(device, agent_python)
+    unit = find_unit(device, Launch(agent_python, where_of(agent)), force)
+    asked = Asked(engine, dtype, threads, cpus, seed, patience, accelerator, benchmark_binary, delegate_libraries,
+                  accept_binary)  # fmt: skip
+    settings = settings_of(unit, asked)
     if dry_run:
         _show_plan(unit, settings, workload, db, as_json)
         return
@@ -95,12 +115,21 @@ def validate_command(
     as_json: Json = False,
     seed: Seed = 0,
     agent_python: AgentPython = "",
+    agent: AgentWhere = "auto",
+    force: Force = False,
+    patience: Patience = PATIENCE_MIN,
+    accelerator: AcceleratorName = "cpu",
+    benchmark_binary: BenchmarkBinary = None,
+    delegate_libraries: DelegateLibraries = None,
+    accept_binary: AcceptBinary = False,
 ) -> None:
     """Measure random whole networks and show how well the look-up table predicts them; fits the calibration."""
-    settings = settings_of(engine, dtype, threads, cpus, seed)
+    unit = find_unit(device, Launch(agent_python, where_of(agent)), force)
+    asked = Asked(engine, dtype, threads, cpus, seed, patience, accelerator, benchmark_binary, delegate_libraries,
+                  accept_binary)  # fmt: skip
+    settings = settings_of(unit, asked)
     names = tuple(filter(None, named.split(",")))
     question = Question(space, networks, names, calibration, seed)
-    unit = find_unit(device, agent_python)
     results = _validate_all(unit, settings, [question] * len(settings), db, quiet=as_json)
     if as_json:
         print(json.dumps([dict(result.metrics) for result in results], indent=1))
@@ -110,14 +139,14 @@ def validate_command(
 
 
 def devices_command(as_json: Json = False, agent_python: AgentPython = "") -> None:
-    """Show what can be measured on, and with what."""
-    hello, phones = greet(find_unit(LOCAL_CPU, agent_python)), list_phones()
+    """Show what can be measured on, and with what; what to do about a phone that is not ready."""
+    hello, phones = greet(find_unit(LOCAL_CPU, Launch(agent_python))), list_phones()
     if as_json:
         local = {"name": LOCAL_CPU, "machine": hello.machine, "engines": hello.engines, "meters": hello.meters}
-        print(json.dumps({"local": local, "phones": [asdict(phone) for phone in phones]}, indent=1))
+        print(json.dumps({"local": local, "phones": [describe_phone(phone) for phone in phones]}, indent=1))
         return
     show.show_machine(hello.machine, hello.engines, hello.meters)
-    show.show_phones(phones)
+    show.show_phones([describe_phone(phone) for phone in phones])
 
 
 def demo_command(
@@ -129,9 +158,10 @@ def demo_command(
     """Measure this machine and compare ChamNet-A...F and MobileNetV2 on it, predicted and measured."""
     db.parent.mkdir(parents=True, exist_ok=True)
     questions = demo_questions(seed)
-    settings = [setting for engine in questions for setting in settings_of(engine, "float32", "1", "", seed)]
+    unit = find_unit(LOCAL_CPU)
+    settings = [setting for engine in questions for setting in settings_of(unit, Asked(engine, seed=seed))]
     show.output.print(f"Measuring on {LOCAL_CPU} in a few minutes; interrupt and repeat as you like.")
-    results = _validate_all(find_unit(LOCAL_CPU), settings, list(questions.values()), db, quiet=False)
+    results = _validate_all(unit, settings, list(questions.values()), db, quiet=False)
     show.show_named(results, DEMO_NETWORKS)
     write_report(results, html)
     if picture is not None:
@@ -150,31 +180,6 @@ def _validate_all(
             if not quiet:
                 show.show_validation(results[-1])
     return results
-
-
-def settings_of(engines: str, dtypes: str, threads: str, cpus: str, seed: int) -> list[Setting]:
-    """One setting for each engine, element type and number of threads. Raises UsageError."""
-    asked = _numbers("--cpus", cpus) if cpus else []
-    found = []
-    for engine in engines.split(","):
-        for dtype in dtypes.split(","):
-            if dtype not in DTYPE_BYTES:
-                raise UsageError(f"--dtype must be among {', '.join(DTYPE_BYTES)}, but got {dtype!r}")
-            for count in _numbers("--threads", threads):
-                setting = Setting(engine, choose_cpus(count, asked), dtype, count, seed=seed)
-                setting.use  # noqa: B018 - an unknown engine is a usage error before anything starts
-                found.append(setting)
-    return found
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 0 or (option == "--threads" and min(numbers) < 1):
-        raise UsageError(f"{option} must be numbers such as 1,2, but got {text!r}")
-    return numbers
 
 
 def workload_of(space: str, networks: int, ops: Path | None, network: str, limit: int, seed: int) -> Workload:
@@ -199,21 +204,25 @@ def workload_of(space: str, networks: int, ops: Path | None, network: str, limit
 
 
 def _show_plan(unit: Unit, settings: list[Setting], workload: Workload, db: str, as_json: bool) -> None:
-    """How many operators would be measured, and about how long that takes; opens no agent."""
-    count = len(distinct_operators(workload.graphs, workload.operators))
-    plan = [
-        {
-            "device": unit.name,
-            "engine": setting.engine,
-            "dtype": setting.dtype,
-            "threads": setting.threads,
-            "operators": count,
-            "measurements": count * setting.passes,
-            "seconds": round(count * setting.passes * SECONDS_PER_MEASUREMENT, 1),
-        }
-        for setting in settings
-    ]
+    """How many operators would be measured, about how long that takes, and which cannot be; opens no agent."""
+    plan = [_plan(unit, setting, workload) for setting in settings]
     if as_json:
         print(json.dumps(plan, indent=1))
     else:
         show.show_plan(plan, db)
+
+
+def _plan(unit: Unit, setting: Setting, workload: Workload) -> dict[str, Any]:
+    wanted = workload.in_dtype(setting.dtype)
+    kept, cannot = runnable(setting.accelerator, distinct_operators(wanted.graphs, wanted.operators))
+    return {
+        "device": unit.name,
+        "engine": setting.engine,
+        "dtype": setting.dtype,
+        "threads": setting.threads,
+        "accelerator": setting.accelerator,
+        "operators": len(kept),
+        "measurements": len(kept) * setting.passes,
+        "seconds": round(len(kept) * setting.passes * setting.use.seconds, 1),
+        "cannot": cannot,
+    }

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from host import show
-from host.cli_measure import DEFAULT_DB, Db, Json, Seed
+from host.cli_options import DEFAULT_DB, Db, Json, Seed
 from host.errors import EXIT_PARTLY, HostError, UsageError
 from lut_db.samples import AccuracySample, open_samples
 from search.builtin import builtin_samples

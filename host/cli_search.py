@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from host import show
-from host.cli_measure import DEFAULT_DB, AgentPython, Cpus, Db, Json, Seed, settings_of
+from host.cli_options import DEFAULT_DB, AgentPython, Asked, Cpus, Db, Json, Seed, settings_of
 from host.compare import compare, write_comparison
 from host.devices import LOCAL_CPU, find_unit
 from host.errors import UsageError
 from host.search_report import write_search_report
+from host.transport import Launch
 from host.verify import Verification, choose, recalibrate, verify
 from lut_db.records import Target
 from lut_db.samples import open_samples
@@ -106,10 +107,10 @@ def compare_command(
     agent_python: AgentPython = "",
 ) -> None:
     """Measure ChamNet-A...F and MobileNetV2's widths and resolutions; published accuracy against latency here."""
-    unit = find_unit(device, agent_python)
+    unit = find_unit(device, Launch(agent_python))
     comparisons = []
     with open_store(db) as store:
-        for setting in settings_of(engine, dtype, threads, cpus, seed):
+        for setting in settings_of(unit, Asked(engine, dtype, threads, cpus, seed)):
             with show.progress(f"{setting.engine} {setting.dtype} t{setting.threads}") as progress:
                 comparisons.append(compare(store, unit, setting, progress))
     if out is not None:
@@ -200,7 +201,7 @@ def _verified(
 ) -> tuple[SearchResult, Verification]:
     if not targets:
         raise UsageError("--verify must have a device to measure on, but none is named; give --device")
-    unit = find_unit(targets[0].device, agent_python)
+    unit = find_unit(targets[0].device, Launch(agent_python))
     with show.progress("verify") as progress:
         found = verify(store, unit, targets[0], result, choose(result, count, spread), progress)
     if found.slowdown is not None:

@@ -53,7 +53,7 @@ def compare(store: LutStore, unit: Unit, setting: Setting, progress: Progress) -
     """
     names = [name for name in published_names() if _family(name)]
     graphs = [build_network(name, setting.dtype) for name in names]
-    with open_bench(store, unit, setting) as bench:
+    with open_bench(store, unit, setting, progress) as bench:
         truth = measure_networks(bench, graphs, "", progress)
         target = bench.target.name
     rows = []

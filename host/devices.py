@@ -1,25 +1,30 @@
 """Which devices there are, and how to reach the one that was named.
 
-``local-cpu`` is this machine. Any other name is a phone on ADB, found by its serial or model name; measuring on
-phones needs the ADB transport, which this version does not have: it says what is connected and stops.
+``local-cpu`` is this machine; ``ssh:user@host`` a Linux board; any other name is a phone on ADB, by its chip
+(``snapdragon835``), its model, or its serial. A phone must prove to be what its name says.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
+import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
 
 from agent.protocol import Hello
 from host.errors import DeviceUnavailable, UsageError
+from host.gate import Gate
+from host.identity import OLDEST_SDK, Identity
+from host.phones import READY, Phone, answers_to, list_phones, read_identity, slug, why_no_phone
 from host.session import AgentSession
-from host.transport.local import LocalTransport, open_transport
+from host.transport import TRANSPORTS, DeviceLost, Launch, Transport
 from lut_db.records import Device
 
 LOCAL_CPU = "local-cpu"
-ADB_SERVER = ("127.0.0.1", 5037)
+SSH = "ssh:"
 
 MALLOC_TUNABLES = {"hugepages": "glibc.malloc.hugetlb=1", "default": ""}
 """How the agent's memory is taken: huge pages make networks 10-20 % faster and steadier, alike for LUT and networks."""
@@ -27,82 +32,111 @@ MALLOC_TUNABLES = {"hugepages": "glibc.malloc.hugetlb=1", "default": ""}
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A device that can be measured on now."""
+    """A device that can be measured on now.
+
+    Attributes:
+        transport: a name of TRANSPORTS.
+        identity: what it said of itself; None for this machine, whose agent says it.
+        forced: the name it was asked for by, where it is something else.
+    """
 
     name: str
-    address: str
+    transport: str = "local"
+    address: str = ""
+    launch: Launch = field(default_factory=Launch)
+    identity: Identity | None = None
+    forced: str = ""
 
-    def open_transport(self) -> LocalTransport:
-        return open_transport(self.address)
+    @property
+    def is_phone(self) -> bool:
+        return self.transport == "adb"
+
+    @property
+    def emulated(self) -> bool:
+        return self.identity is not None and self.identity.emulated
+
+    @property
+    def architecture(self) -> str:
+        return self.identity.said.get("machine", "unknown") if self.identity else "unknown"
+
+    @property
+    def hexagon(self) -> str | None:
+        """The version of its Hexagon DSP or NPU; None where it has none that is known."""
+        return self.identity.soc.hexagon if self.identity and self.identity.soc else None
+
+    @property
+    def abi(self) -> str:
+        """The word for what binaries it runs: Android's, or linux- and the machine."""
+        said = self.identity.said if self.identity else {}
+        return said.get("ro.product.cpu.abi") or f"linux-{said.get('machine', platform.machine())}"
+
+    @property
+    def clusters(self) -> tuple[tuple[int, ...], ...]:
+        """Its processors, slowest first."""
+        if self.identity is None:
+            return ()
+        return tuple(cluster.cpus for cluster in self.identity.clusters) or (self.identity.cpus,)
+
+    @property
+    def gate(self) -> Gate | None:
+        """What must hold before a batch; an emulated clock tells nothing."""
+        if not self.is_phone:
+            return None
+        return Gate(probe_slowdown=None) if self.emulated else Gate()
+
+    def open_transport(self) -> Transport:
+        """Raises DeviceLost, DeviceUnavailable."""
+        opened: Transport = import_module(TRANSPORTS[self.transport]).open_transport(self.address, self.launch)
+        return opened
 
 
-@dataclass(frozen=True, slots=True)
-class Phone:
-    """A phone as ADB lists it."""
-
-    serial: str
-    state: str
-    model: str
-
-
-def find_unit(name: str, agent_python: str = "") -> Unit:
+def find_unit(name: str, launch: Launch | None = None, force: bool = False) -> Unit:
     """The unit of that name.
 
+    Args:
+        force: take the only phone that is connected, whatever it is.
+
     Raises:
-        DeviceUnavailable: it is not connected or cannot be driven.
+        DeviceUnavailable: it is not connected, is something else, or cannot be driven.
     """
+    chosen = launch or Launch()
     if name == LOCAL_CPU:
-        return Unit(LOCAL_CPU, agent_python)
-    phones = list_phones()
-    named = [phone for phone in phones if name in (phone.serial, phone.model, f"adb:{phone.serial}")]
-    server = "" if adb_server_runs() else " (no ADB server runs here: 'adb start-server' starts one)"
-    listed = ", ".join(f"{phone.serial} ({phone.model or 'model unknown'}, {phone.state})" for phone in phones)
-    if named:
-        raise DeviceUnavailable(
-            f"a phone must be driven over ADB, but this version measures only on {LOCAL_CPU}; "
-            f"{name!r} is connected: {listed}"
-        )
-    raise DeviceUnavailable(
-        f"device {name!r} must be connected, but ADB lists {listed or 'no phone'}{server}; connect it, allow "
-        f"USB debugging on its screen and look with 'chamnet devices', or measure here with '--device {LOCAL_CPU}'"
-    )
+        return Unit(LOCAL_CPU, launch=chosen)
+    if name.startswith(SSH):
+        return _board(name.removeprefix(SSH), chosen)
+    phones = list_phones(start_server=True)
+    named = [phone for phone in phones if answers_to(phone, name)]
+    ready = [phone for phone in named or (phones if force else []) if phone.state == READY]
+    if len(ready) == 1 and ready[0].identity is not None:
+        return _phone_unit(ready[0], ready[0].identity, chosen, "" if named else name)
+    raise DeviceUnavailable(why_no_phone(name, named, phones))
 
 
-def list_phones() -> list[Phone]:
-    """The phones that a running ADB server knows; none where there is no server: none is started for it."""
-    import adbutils
-
-    if not adb_server_runs():
-        return []
-    try:
-        listed = adbutils.AdbClient().list(extended=True)
-    except (adbutils.AdbError, OSError):
-        return []
-    return [Phone(entry.serial, entry.state, entry.tags.get("model", "")) for entry in listed]
+def device_of(unit: Unit, hello: Hello) -> Device:
+    """The row of a unit: what it said, and what the agent on it said."""
+    facts: dict[str, Any] = dict(hello.machine)
+    if unit.identity is None:
+        return Device(unit.name, str(facts.get("cpu_model", "unknown")), facts)
+    facts |= unit.identity.as_json()
+    if unit.forced:
+        facts["forced"] = unit.forced
+    return Device(unit.name, unit.identity.model, facts)
 
 
-def adb_server_runs() -> bool:
-    try:
-        with socket.create_connection(ADB_SERVER, timeout=1):
-            return True
-    except OSError:
-        return False
+def choose_cpus(threads: int, asked: Sequence[int] = (), clusters: Sequence[Sequence[int]] = ()) -> tuple[int, ...]:
+    """The processors to pin to: those asked for, else the last of the fastest cluster that has enough of them.
 
-
-def local_device(hello: Hello) -> Device:
-    return Device(LOCAL_CPU, str(hello.machine.get("cpu_model", "unknown")), hello.machine)
-
-
-def choose_cpus(threads: int, asked: Sequence[int] = ()) -> tuple[int, ...]:
-    """The processors to pin to: those asked for, else the last ones, which serve the fewest interrupts.
+    Without clusters those of this machine count as one, whose last ones serve the fewest interrupts.
 
     Raises:
-        UsageError: more threads than processors, or a processor that is not there.
+        UsageError: more threads than processors of one speed, or a processor that is not there.
     """
-    present = sorted(os.sched_getaffinity(0))
+    groups = [tuple(group) for group in clusters] or [tuple(sorted(os.sched_getaffinity(0)))]
+    present = sorted(cpu for group in groups for cpu in group)
     if unknown := sorted(set(asked) - set(present)):
         raise UsageError(f"--cpus must be among {_list(present)}, but got {_list(unknown)}")
-    cpus = tuple(asked) or tuple(present[-threads:])
+    fitting = [group for group in groups if len(group) >= threads]
+    cpus = tuple(asked) or (fitting[-1][-threads:] if fitting else max(groups, key=len))
     if threads > len(cpus):
         raise UsageError(f"threads must be at most the {len(cpus)} processors {_list(cpus)}, but got {threads}")
     return cpus
@@ -118,6 +152,32 @@ def greet(unit: Unit) -> Hello:
     transport = unit.open_transport()
     with contextlib.closing(transport), AgentSession(transport, (), {}) as session:
         return session.hello
+
+
+def _board(address: str, launch: Launch) -> Unit:
+    from host.transport.ssh import SshShell
+
+    shell = SshShell(address)
+    try:
+        identity = read_identity(shell)
+    except DeviceLost:
+        raise DeviceUnavailable(
+            f"board {address} must answer, but it did not; 'ssh {address}' must work without a password"
+        ) from None
+    finally:
+        shell.close()
+    return Unit(f"{slug(identity.model)}@{slug(address.rpartition('@')[2])}", "ssh", address, launch, identity)
+
+
+def _phone_unit(phone: Phone, identity: Identity, launch: Launch, forced: str) -> Unit:
+    sdk = int(identity.said.get("ro.build.version.sdk", OLDEST_SDK))
+    if sdk < OLDEST_SDK:
+        raise DeviceUnavailable(
+            f"a phone must have Android 7 (API {OLDEST_SDK}) or newer, but {phone.serial} has API {sdk}"
+        )
+    title = identity.soc.name if identity.soc else slug(identity.model)
+    serial = slug(identity.said.get("ro.serialno", phone.serial))
+    return Unit(f"{title}@{serial}", "adb", phone.serial, launch, identity, forced)
 
 
 def _list(cpus: Sequence[int]) -> str:

@@ -22,6 +22,8 @@ class EngineUse:
         native_options: for a one-node model that it optimised before, run as it stands.
         whole_options: for a model as exported.
         naive_options: for the usual way, one operator in a session of its own.
+        binary: it is a vendor's binary, which runs as a child of the agent.
+        seconds: what a measurement costs, all included, for the estimate of a plan.
         float16: what is of 16 bits in a float16 model: tensors, or only weights.
         source: what its rows are.
     """
@@ -33,6 +35,8 @@ class EngineUse:
     naive_options: Mapping[str, Any]
     float16: str = "tensors"
     source: str = "measured"
+    binary: bool = False
+    seconds: float = 0.006
 
 
 ENGINES = {
@@ -40,6 +44,7 @@ ENGINES = {
         "onnx", True, {"optimisation": "none"}, {"optimisation": "all"}, {"optimisation": "all", "entry": "run"}
     ),
     "litert": EngineUse("tflite", False, {}, {}, {}, float16="weights"),
+    "benchmark_model": EngineUse("tflite", False, {}, {}, {}, float16="weights", binary=True, seconds=1.8),
     "fake": EngineUse("fake", False, {}, {}, {}, source="simulated"),
 }
 

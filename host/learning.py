@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from host.accelerators import runnable
 from host.bench import Bench
-from host.errors import HostError
+from host.errors import DeviceUnavailable, HostError
 from host.lowering import Lowered, carriers, lower, lower_as_exported
 from host.native import Piece
 from host.session import AgentDied
@@ -38,7 +39,8 @@ def _learn_as_exported(
 ) -> Files:
     files: Files = {}
     rows = []
-    operators = distinct_operators(workload.graphs, workload.operators)
+    operators, cannot = runnable(bench.setting.accelerator, distinct_operators(workload.graphs, workload.operators))
+    summary.refused |= cannot
     for count, op in enumerate(operators):
         progress.tell("export", count, len(operators))
         try:
@@ -87,14 +89,16 @@ def _keep(bench: Bench, rows: Sequence[Lowering], pieces: Mapping[str, Piece], s
     bench.store.put_lowerings(bench.target, rows, [pieces[key].op for key in keys])
     for key in keys:
         if files.get(key) is None:
-            files[key] = None if key in settled else bench.put_file(key, pieces[key].model())
+            files[key] = None if key in settled else bench.put_file(pieces[key].model())
 
 
 def _lowered(bench: Bench, graph: Graph, mapping: Lowerings, summary: Summary) -> Iterator[Lowered]:
     """The lowered Graph; where it cannot be, that of each of its operators which can."""
     try:
         optimised = bench.optimise(bench.put(graph))
-        yield lower(graph, bench.transport.fetch(optimised), mapping)
+        yield lower(graph, bench.fetch(optimised), mapping)
+    except DeviceUnavailable:
+        raise
     except (SpecError, HostError) as problem:
         if isinstance(problem, AgentDied):
             bench.fresh()

@@ -15,7 +15,7 @@ import numpy as np
 
 from agent.protocol import Measured
 from host import quality
-from host.bench import Bench
+from host.bench import Bench, Moment
 from host.errors import DeviceUnavailable
 from host.session import AgentDied, Batch
 from host.setting import Progress, Summary
@@ -52,8 +52,8 @@ def measure_pass(bench: Bench, files: Mapping[str, str], number: int, summary: S
     while state.queue:
         progress.tell(f"pass {number}", len(files) - sum(map(len, state.queue)), len(files))
         batch = state.queue.popleft()
-        started_at = time.time()
         try:
+            moment = bench.await_moment(progress)
             with summary.timed("measure"):
                 answer = bench.measure({str(index): files[key] for index, key in enumerate(batch)}, seed=number)
         except AgentDied as death:
@@ -61,7 +61,7 @@ def measure_pass(bench: Bench, files: Mapping[str, str], number: int, summary: S
             _after_death(bench, state, batch, death, summary)
         else:
             with summary.timed("store"):
-                _store(bench, batch, answer, started_at, state.sentinels_ns, summary)
+                _store(bench, batch, answer, moment, state.sentinels_ns, summary)
             for failure in answer.failures:
                 _strike(bench, state, batch[int(failure.id or 0)], failure.reason, failure.message, summary)
     progress.tell(f"pass {number}", len(files), len(files))
@@ -102,17 +102,16 @@ def _strike(bench: Bench, state: _Pass, key: str, reason: str, message: str, sum
 
 
 def _store(
-    bench: Bench, batch: Sequence[str], answer: Batch, started_at: float, sentinels: list[float], summary: Summary
+    bench: Bench, batch: Sequence[str], answer: Batch, moment: Moment, sentinels: list[float], summary: Summary
 ) -> None:
     origin = min((time_ns for reply in answer.measured for time_ns in reply.started_ns), default=0)
-    seconds = time.time() - started_at
+    seconds, cpus = time.time() - moment.started_at, bench.setting.cpus
     looks = tuple(((at - origin) / 1e9, ns) for at, ns in answer.done.sentinel_ns)
-    shared = quality.batch_doubts(answer.done, quality.usual(sentinels), seconds)
+    shared = (*moment.unfit, *quality.batch_doubts(answer.done, quality.usual(sentinels), seconds, cpus))
     sentinels += [float(ns) for _, ns in looks]
     rows = [_measurement(batch[int(reply.id)], reply, origin, shared) for reply in answer.measured]
-    session = Session(
-        started_at, bench.version, str(bench.agent.hello.pid), answer.done.before, answer.done.after, looks
-    )
+    before, after = quality.clocks_between(answer.done.before, answer.done.after)
+    session = Session(moment.started_at, bench.version, str(bench.agent.hello.pid), before, after, looks)
     bench.store.append(bench.target, session, rows, batch_id=str(uuid.uuid4()))
     summary.measured += len(rows)
     summary.doubts.update(doubt for row in rows for doubt in row.doubts)
@@ -126,5 +125,6 @@ def _measurement(key: str, reply: Measured, origin: int, shared: Iterable[str]) 
         loops=reply.loops,
         overhead_ns=reply.overhead_ns,
         rejected=reply.rejected,
-        doubts=(*quality.doubts_of(reply), *shared),
+        doubts=tuple(dict.fromkeys((*quality.doubts_of(reply), *shared))),
+        summary=reply.summary,
     )

@@ -25,7 +25,7 @@ def profile(store: LutStore, unit: Unit, setting: Setting, workload: Workload, p
         DeviceUnavailable: the agent does not start, or the engine is not there.
         LutError: the database cannot be written.
     """
-    with open_bench(store, unit, setting) as bench:
+    with open_bench(store, unit, setting, progress) as bench:
         summary = Summary(bench.target.name)
         settled = store.settled(bench.target, setting.passes)
         with summary.timed("learn"):

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from agent.protocol import Done, Measured
+from host.gate import capped
 
 NOISY = 0.25
 """Spread of a measurement, (median - p10) / p10, above which its p10 is not trusted to a few percent."""
@@ -27,11 +28,17 @@ THROTTLE = 0.05
 STEAL = 0.05
 """Share of the batch's time that the hypervisor gave to others."""
 
+SLOW_SHARE = 0.5
+"""Share of a batch that a phone's processors must spend at full clock."""
+
 TICKS_PER_S = 100
+COUNTERS = "time_in_state"
 
 
 def doubts_of(measured: Measured) -> tuple[str, ...]:
     """What the samples themselves give away."""
+    if measured.summary is not None:
+        return _doubts_of_summary(measured.summary)
     samples = sorted(ns for burst in measured.bursts_ns for ns in burst)
     if len(samples) < MIN_SAMPLES:
         return ("few-samples",)
@@ -42,18 +49,64 @@ def doubts_of(measured: Measured) -> tuple[str, ...]:
     return tuple(doubts)
 
 
-def batch_doubts(done: Done, usual_sentinel_ns: float | None, seconds: float) -> tuple[str, ...]:
-    """What the conditions around a batch give away."""
+def _doubts_of_summary(summary: Mapping[str, float]) -> tuple[str, ...]:
+    if summary["count"] < MIN_SAMPLES:
+        return ("few-samples",)
+    middle = summary.get("median_ns", summary["avg_ns"])
+    low = summary.get("p5_ns", middle - summary.get("std_ns", 0.0))
+    return ("noisy",) if middle > (1 + NOISY) * low else ()
+
+
+def batch_doubts(
+    done: Done, usual_sentinel_ns: float | None, seconds: float, cpus: Sequence[int] = ()
+) -> tuple[str, ...]:
+    """What the conditions around a batch give away; ``cpus`` are those it ran on."""
     doubts = []
     looks = [ns for _, ns in done.sentinel_ns]
     if looks and usual_sentinel_ns and abs(median(looks) / usual_sentinel_ns - 1) > DRIFT:
         doubts.append("drifted")
-    if _slowest_khz(done.after) < (1 - THROTTLE) * _slowest_khz(done.before):
+    if _slowest_khz(done.after) < (1 - THROTTLE) * _slowest_khz(done.before) or _heated(done, cpus):
         doubts.append("throttled")
+    if _slow_clock(done, cpus):
+        doubts.append("slow-clock")
+    if done.before.get("charging") != done.after.get("charging"):
+        doubts.append("charging-changed")
     stolen = (done.after.get("steal_ticks", 0) - done.before.get("steal_ticks", 0)) / TICKS_PER_S
     if seconds > 0 and stolen / seconds > STEAL:
         doubts.append("stolen")
     return tuple(doubts)
+
+
+def clocks_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The conditions around a batch, with the seconds at each clock (``clock_s``) in place of the running counters."""
+    spent = {
+        policy: {
+            khz: (ticks - earlier.get(khz, 0)) / TICKS_PER_S
+            for khz, ticks in times.items()
+            if ticks > earlier.get(khz, 0)
+        }
+        for policy, times in after.get(COUNTERS, {}).items()
+        for earlier in [before.get(COUNTERS, {}).get(policy, {})]
+    }
+    first, last = ({name: value for name, value in told.items() if name != COUNTERS} for told in (before, after))
+    return first, {**last, **({"clock_s": spent} if spent else {})}
+
+
+def _heated(done: Done, cpus: Sequence[int]) -> bool:
+    """Whether a phone had a thermal status or a capped clock around a batch."""
+    return any(told.get("thermal_status", 0) > 0 or capped(told, cpus) for told in (done.before, done.after))
+
+
+def _slow_clock(done: Done, cpus: Sequence[int]) -> bool:
+    """Whether processors that were used spent most of a batch below their highest clock."""
+    _, after = clocks_between(done.before, done.after)
+    for policy, spent in after.get("clock_s", {}).items():
+        members = tuple(after.get("cluster_cpus", {}).get(policy, ()))
+        highest = after.get("caps_khz", {}).get(policy, (0, 0))[1]
+        full = sum(seconds for khz, seconds in spent.items() if int(khz) >= (1 - THROTTLE) * highest)
+        if set(cpus) & set(members) and full < SLOW_SHARE * sum(spent.values()):
+            return True
+    return False
 
 
 def usual(sentinels_ns: Sequence[float]) -> float | None:

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any
 
 from agent import protocol
-from agent.protocol import Done, Failure, Hello, Measure, Measured, Message, Opening
+from agent.protocol import Done, Failure, Hello, Look, Measure, Measured, Message, Opening
 from host.errors import DeviceUnavailable, HostError
-from host.transport import Transport
+from host.transport import DeviceLost, Transport
 
 HELLO_LIMIT_S = 60.0
 ANSWER_LIMIT_S = 60.0
@@ -59,10 +59,14 @@ class AgentSession:
 
     Raises:
         DeviceUnavailable: the agent does not start or speaks another protocol.
+        DeviceLost: the connection to the device broke; so may every request.
     """
 
-    def __init__(self, transport: Transport, cpus: Sequence[int], environment: Mapping[str, str]) -> None:
-        arguments = ["--cpus", ",".join(map(str, cpus))] if cpus else []
+    def __init__(
+        self, transport: Transport, cpus: Sequence[int], environment: Mapping[str, str], hold: bool = False
+    ) -> None:
+        """With ``hold`` the agent keeps a phone awake, and puts its settings back at the end."""
+        arguments = [*(["--cpus", ",".join(map(str, cpus))] if cpus else []), *(["--hold"] if hold else [])]
         self._channel = transport.spawn_agent(arguments, environment)
         self._inbox: queue.Queue[Message | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -77,7 +81,15 @@ class AgentSession:
         self.close()
 
     def close(self) -> None:
-        self._channel.kill()
+        self._channel.close()
+
+    def abandon(self) -> None:
+        """Lets go of an agent that is out of reach: it ends with its connection."""
+        self._channel.abandon()
+
+    def look(self) -> Mapping[str, Any]:
+        """The conditions on the device now."""
+        return self._ask(Look()).before
 
     def measure(self, request: Measure, limit_s: float = ANSWER_LIMIT_S) -> Batch:
         """Raises AgentDied; whatever it had measured by then is discarded with its batch."""
@@ -91,6 +103,8 @@ class AgentSession:
                 answers.measured.append(message)
             elif isinstance(message, Failure):
                 answers.failures.append(message)
+                if message.reason == "lost":
+                    raise DeviceLost(message.message)
                 if message.id is None:
                     raise HostError(f"the agent must accept the request, but it answered: {message.message}")
             elif isinstance(message, Done):
@@ -104,11 +118,14 @@ class AgentSession:
         """Runs a model once; arrays travel as .npz files on the device."""
         self._ask(protocol.Run(engine, dict(options), path, inputs_path, outputs_path))
 
-    def _ask(self, request: Message) -> None:
+    def _ask(self, request: Message) -> Done:
         self._send(request)
         message = self._next(ANSWER_LIMIT_S, ())
         if isinstance(message, Failure):
             raise HostError(message.message)
+        if not isinstance(message, Done):
+            raise HostError(f"the agent must answer with its outcome, but it sent {message}")
+        return message
 
     def _greet(self) -> Hello:
         try:
@@ -132,16 +149,19 @@ class AgentSession:
         try:
             message = self._inbox.get(timeout=limit_s)
         except queue.Empty:
+            lost = self._channel.lost()
             self._channel.kill()
+            if lost:
+                raise _lost() from None
             raise AgentDied("hang", f"the agent said nothing for {limit_s:.0f} s", suspects) from None
         if message is None:
             raise self._death("crash", suspects)
         return message
 
-    def _death(self, reason: str, suspects: Sequence[str]) -> AgentDied:
-        status = self._channel.exit_status()
+    def _death(self, reason: str, suspects: Sequence[str]) -> HostError:
+        status, lost = self._channel.exit_status(), self._channel.lost()
         self._channel.kill()
-        return AgentDied(reason, f"the agent ended with {_describe(status)}", suspects)
+        return _lost() if lost else AgentDied(reason, f"the agent ended with {_describe(status)}", suspects)
 
     def _read(self) -> None:
         try:
@@ -162,6 +182,10 @@ def _suspects(request: Measure, answers: _Answers) -> tuple[str, ...]:
         return tuple(answers.opened[-1:])
     answered = {reply.id for reply in answers.measured} | {reply.id for reply in answers.failures}
     return tuple(id for id in answers.opened if id not in answered)
+
+
+def _lost() -> DeviceLost:
+    return DeviceLost("the device must stay connected, but its connection broke")
 
 
 def _describe(status: int | None) -> str:

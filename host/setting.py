@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agent.protocol import Hello, Sampling
+from host.delegates import Delegate
 from host.engines import EngineUse, engine_use
+from host.gate import Gate
 from lut_db.records import Target
 from ops_catalog.build import op_with_dtype, with_dtype
 from ops_catalog.spec import Graph, OpSpec
 
 DEFAULT_MALLOC = "hugepages"
+PATIENCE_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,10 @@ class Setting:
     Attributes:
         naive: one session per exported operator, as the usual tools do, instead of native operators.
         passes: measurements in fresh sessions that an entry needs; one more where two differ.
+        accelerator: a name of ``host.accelerators.ACCELERATORS``.
+        delegate: the files of an engine that is a vendor's binary; None for any other.
+        gate: what must hold before a batch; None where the device needs none.
+        patience_s: longest wait for a device that vanished.
     """
 
     engine: str
@@ -36,6 +43,10 @@ class Setting:
     passes: int = 2
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
+    accelerator: str = "cpu"
+    delegate: Delegate | None = None
+    gate: Gate | None = None
+    patience_s: float = PATIENCE_S
 
     @property
     def use(self) -> EngineUse:
@@ -66,9 +77,10 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is told while it works: the stage, how much of it is done, and how much there is."""
+    """What is told while it works: the stage, how much of it is done, and how much there is; why it waits."""
 
     tell: Callable[[str, int, int], None] = lambda stage, done, total: None
+    wait: Callable[[str], None] = lambda reason: None
 
 
 @dataclass(slots=True)
@@ -106,22 +118,29 @@ class Summary:
         return {**asdict(self), "doubts": dict(self.doubts)}
 
 
-def target_of(setting: Setting, device: str, hello: Hello) -> Target:
-    """The Target that a setting means on the machine that greeted."""
+def target_of(setting: Setting, device: str, hello: Hello, emulated: bool = False, driven_from: str = "") -> Target:
+    """The Target that a setting means on the machine that greeted.
+
+    Args:
+        emulated: its rows are never measured ones.
+        driven_from: the architecture of a device whose agent runs on this computer; empty where it runs there.
+    """
     options = {} if setting.malloc == DEFAULT_MALLOC else {"malloc": setting.malloc}
     if setting.naive:
         options["operators"] = "exported"
+    if driven_from:
+        options["agent"] = "host"
     if setting.dtype == "float16":
         options["float16"] = setting.use.float16
     return Target(
         device=device,
         engine=setting.engine,
         engine_version=hello.engines[setting.engine]["version"],
-        accelerator="cpu",
+        accelerator=setting.accelerator,
         dtype=setting.dtype,
         threads=setting.threads,
         cpus=setting.cpus,
-        isa=str(hello.machine.get("isa", "unknown")),
+        isa=driven_from or str(hello.machine.get("isa", "unknown")),
         options=tuple(sorted(options.items())),
-        source=setting.use.source,
+        source="emulated" if emulated and setting.use.source == "measured" else setting.use.source,
     )

@@ -23,7 +23,6 @@ from rich.table import Table
 from rich.text import Text
 
 from host.compare import Comparison
-from host.devices import Phone
 from host.setting import Progress as Tell
 from host.setting import Summary
 from host.validate import Validation
@@ -70,7 +69,10 @@ def progress(title: str) -> Iterator[Tell]:
                 stages[stage] = bar.add_task(f"{title} {stage}", total=total)
             bar.update(stages[stage], completed=done, total=total)
 
-        yield Tell(tell)
+        def wait(reason: str) -> None:
+            bar.console.print(f"{title}: {reason}", markup=False, highlight=False)
+
+        yield Tell(tell, wait)
 
 
 def show_summary(summary: Summary) -> None:
@@ -94,6 +96,8 @@ def show_plan(plan: Sequence[Mapping[str, Any]], db: str) -> None:
             f"{row['device']} {row['engine']} {row['dtype']} t{row['threads']}: {row['operators']} operators, "
             f"{row['measurements']} measurements, about {row['seconds']:.0f} s if none is in {db} yet"
         )
+        for key, reason in row["cannot"].items():
+            output.print(f"  [yellow]cannot run on {row['accelerator']}[/] {key}: {reason}", highlight=False)
 
 
 def show_validation(validation: Validation) -> None:
@@ -176,8 +180,13 @@ def show_machine(
     output.print(table)
 
 
-def show_phones(phones: list[Phone]) -> None:
+def show_phones(phones: Sequence[Mapping[str, Any]]) -> None:
+    """Each phone on ADB: what it is, how it is, and what can be measured on it."""
     for phone in phones:
-        output.print(f"{phone.serial}: {phone.model or 'model unknown'}, {phone.state}")
+        table = Table(title=f"phone {phone['serial']}", title_justify="left", show_header=False)
+        for name, value in phone.items():
+            lines = [f"{key}: {text}" for key, text in value.items()] if isinstance(value, Mapping) else [str(value)]
+            table.add_row(name, "\n".join(lines))
+        output.print(table)
     if not phones:
-        output.print("no phone on ADB")
+        output.print("no phone on ADB; a Linux board is reached as --device ssh:user@host")

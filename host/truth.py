@@ -7,7 +7,6 @@ timed all through it: its median over a turn of some seconds, since single looks
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.protocol import Measured, Sampling
-from host.bench import Bench
+from host import quality
+from host.bench import Bench, Moment
 from host.errors import HostError
 from host.session import Batch
 from host.setting import Progress
+from lut_db.aggregate import summary_statistics
 from lut_db.records import NetworkMeasurement, Session
 from ops_catalog.graphfile import graph_to_json
 from ops_catalog.spec import Graph
@@ -71,29 +72,30 @@ def measure_networks(bench: Bench, graphs: Sequence[Graph], space: str, progress
     for number in range(TURNS):
         for group in groups:
             progress.tell("networks", len(turns), TURNS * len(groups))
-            turns.append(_take_turn(bench, group, paths, space, number))
+            turns.append(_take_turn(bench, group, paths, space, number, progress))
     progress.tell("networks", len(turns), len(turns))
     return _truth([graph.name for graph in graphs], turns)
 
 
-def _take_turn(bench: Bench, group: Sequence[Graph], paths: Mapping[str, str], space: str, number: int) -> _Turn:
+def _take_turn(
+    bench: Bench, group: Sequence[Graph], paths: Mapping[str, str], space: str, number: int, progress: Progress
+) -> _Turn:
     bench.fresh()
     names = {str(index): graph.name for index, graph in enumerate(group)}
     files = {id: paths[name] for id, name in names.items()}
-    started_at = time.time()
+    moment = bench.await_moment(progress)
     answer = bench.measure(files, seed=number, whole=True, sampling=NETWORK_SAMPLING)
     for failure in answer.failures:
         raise HostError(f"network {names.get(failure.id or '', '?')!r} must run, but got: {failure.message}")
-    _store(bench, dict(zip(names, group, strict=True)), answer, space, started_at)
+    _store(bench, dict(zip(names, group, strict=True)), answer, space, moment)
     return _Turn(answer, names, number % 2)
 
 
-def _store(bench: Bench, graphs: Mapping[str, Graph], answer: Batch, space: str, started_at: float) -> None:
-    origin = min(at for reply in answer.measured for at in reply.started_ns)
+def _store(bench: Bench, graphs: Mapping[str, Graph], answer: Batch, space: str, moment: Moment) -> None:
+    origin = min((at for reply in answer.measured for at in reply.started_ns), default=0)
     looks = tuple(((at - origin) / 1e9, ns) for at, ns in answer.done.sentinel_ns)
-    session = Session(
-        started_at, bench.version, str(bench.agent.hello.pid), answer.done.before, answer.done.after, looks
-    )
+    before, after = quality.clocks_between(answer.done.before, answer.done.after)
+    session = Session(moment.started_at, bench.version, str(bench.agent.hello.pid), before, after, looks)
     rows = [
         NetworkMeasurement(
             name=graphs[reply.id].name,
@@ -103,6 +105,8 @@ def _store(bench: Bench, graphs: Mapping[str, Graph], answer: Batch, space: str,
             started_s=tuple((at - origin) / 1e9 for at in reply.started_ns),
             loops=reply.loops,
             overhead_ns=reply.overhead_ns,
+            doubts=moment.unfit,
+            summary=reply.summary,
         )
         for reply in answer.measured
     ]
@@ -120,8 +124,10 @@ def _truth(names: Sequence[str], turns: Sequence[_Turn]) -> Truth:
 
 
 def at_usual_speed(reply: Measured, sentinel_ns: Sequence[tuple[int, int]], usual_ns: float) -> Array:
-    """Samples in ns per call, divided by how slow the sentinel was in this turn (n)."""
+    """Samples in ns per call, divided by how slow the sentinel was in this turn (n); of a summary, its one latency."""
     slowness = float(np.median([ns for _, ns in sentinel_ns])) / usual_ns
+    if reply.summary is not None:
+        return np.array([summary_statistics(reply.summary, reply.overhead_ns).latency_ns / slowness])
     samples = np.array([ns for burst in reply.bursts_ns for ns in burst], float)
     return (samples / reply.loops - reply.overhead_ns) / slowness
 

@@ -80,7 +80,7 @@ def validate(store: LutStore, unit: Unit, setting: Setting, question: Question, 
     workload = Workload(graphs=tuple(graphs))
     profile(store, unit, setting, workload, progress)
     naive = _naive_lut(store, unit, setting, workload, progress)
-    with open_bench(store, unit, setting) as bench:
+    with open_bench(store, unit, setting, progress) as bench:
         truth = measure_networks(bench, graphs, question.space, progress)
         lut, device = store.lut(bench.target), dict(bench.agent.hello.machine)
     compared = _compare(graphs, truth, lut, naive or lut, question, l2_bytes_of(device))

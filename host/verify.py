@@ -35,10 +35,13 @@ class Verification:
     slowdown: float | None
 
 
-def setting_of(target: Target, seed: int = 0) -> Setting:
+def setting_of(target: Target, unit: Unit, seed: int = 0) -> Setting:
     """How to measure for a target once more."""
     malloc = dict(target.options).get("malloc", DEFAULT_MALLOC)
-    return Setting(target.engine, target.cpus, target.dtype, target.threads, malloc, seed=seed)
+    return Setting(
+        target.engine, target.cpus, target.dtype, target.threads, malloc, seed=seed, accelerator=target.accelerator,
+        gate=unit.gate,
+    )  # fmt: skip
 
 
 def verify(
@@ -50,7 +53,7 @@ def verify(
         HostError: the device is not the target's any more, or a network cannot be measured.
     """
     graphs = [result.network(candidate) for candidate in chosen]
-    with open_bench(store, unit, setting_of(target)) as bench:
+    with open_bench(store, unit, setting_of(target, unit), progress) as bench:
         if bench.target.key != target.key:
             raise HostError(
                 f"the device must be what its table is valid for, {target.key!r}, but is now {bench.target.key!r}; "

@@ -3,17 +3,20 @@
 * a measurement's latency is the 10th percentile of its pooled clean samples, per call, less the time of a call that
   does nothing. Low quantiles repeat to about 1 % where medians move by 2-11 % with the neighbours' load; a minimum
   rests on one sample. It is never below FLOOR_NS; a measurement that would be is doubted as ``below-overhead``;
+* where an engine tells only a summary of its calls, the latency is their median, else their average: of low quantiles
+  it tells at most the 5th percentile in whole microseconds;
 * an entry is the smaller of two passes, and the median of three or more: disturbances only ever add time;
 * measurements with a disqualifying doubt count only where there are no others, and then the entry carries the doubt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 QUANTILE = 0.10
 FLOOR_NS = 1.0
+MADS_PER_STD = 1.4826
 APART = 0.05
 """Relative difference of two passes that asks for a third."""
 
@@ -44,6 +47,13 @@ def statistics(bursts_ns: Sequence[Sequence[int]], loops: int, overhead_ns: floa
     middle = quantile(samples, 0.5)
     mad = quantile(sorted(abs(sample - middle) for sample in samples), 0.5)
     return Statistics(max(latency, FLOOR_NS), mad, len(samples), latency < FLOOR_NS)
+
+
+def summary_statistics(summary: Mapping[str, float], overhead_ns: float) -> Statistics:
+    """The statistics of a summary; its spread is told as a standard deviation, which of normal noise is 1.48 MADs."""
+    latency = summary.get("median_ns", summary["avg_ns"]) - overhead_ns
+    mad = summary.get("std_ns", 0.0) / MADS_PER_STD
+    return Statistics(max(latency, FLOOR_NS), mad, int(summary["count"]), latency < FLOOR_NS)
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

@@ -88,6 +88,7 @@ class Measurement:
         started_s: per burst, seconds since the session began.
         overhead_ns: ns of a call that does nothing, to be taken off each call.
         doubts: reasons to mistrust it: noisy, drifted, throttled, loaded ...
+        summary: instead of samples, where the engine tells only ``count``, ``avg_ns``, ``median_ns`` ... of its calls.
     """
 
     op_key: str
@@ -98,6 +99,7 @@ class Measurement:
     rejected: int = 0
     doubts: tuple[str, ...] = ()
     energy_uj: float | None = None
+    summary: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Lowering:
 
 @dataclass(frozen=True, slots=True)
 class NetworkMeasurement:
-    """Raw samples of one whole network on one Target; ``graph`` is its JSON (``ops_catalog.sweep``)."""
+    """Raw samples, or a summary, of one whole network on one Target; ``graph`` is its JSON (``ops_catalog.sweep``)."""
 
     name: str
     space: str
@@ -144,6 +146,7 @@ class NetworkMeasurement:
     loops: int
     overhead_ns: float
     doubts: tuple[str, ...] = ()
+    summary: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lut_db.aggregate import combine, is_clean, statistics
+from lut_db.aggregate import Statistics, combine, is_clean, statistics, summary_statistics
 from lut_db.codec import pack, unpack
 from lut_db.records import LutEntry, Measurement, NetworkMeasurement, Target
 
 
 def measurement_to_row(row: Measurement) -> dict[str, Any]:
-    found = statistics(row.bursts_ns, row.loops, row.overhead_ns)
+    found = _statistics(row)
     doubts = (*row.doubts, "below-overhead") if found.below_overhead else row.doubts
     return {
         "samples": pack(row.bursts_ns, row.started_s),
@@ -26,13 +26,22 @@ def measurement_to_row(row: Measurement) -> dict[str, Any]:
         "mad_ns": found.mad_ns,
         "count": found.samples,
         "energy_uj": row.energy_uj,
+        "summary": row.summary,
     }
 
 
 def measurement_from_row(row: Any) -> Measurement:
     bursts, started = unpack(row.samples)
     doubts = tuple(row.doubts.split())
-    return Measurement(row.key, bursts, started, row.loops, row.overhead_ns, row.rejected, doubts, row.energy_uj)
+    return Measurement(
+        row.key, bursts, started, row.loops, row.overhead_ns, row.rejected, doubts, row.energy_uj, row.summary
+    )
+
+
+def _statistics(row: Measurement | NetworkMeasurement) -> Statistics:
+    if row.summary is not None:
+        return summary_statistics(row.summary, row.overhead_ns)
+    return statistics(row.bursts_ns, row.loops, row.overhead_ns)
 
 
 def network_to_row(row: NetworkMeasurement) -> dict[str, Any]:
@@ -47,14 +56,17 @@ def network_measurement_to_row(row: NetworkMeasurement) -> dict[str, Any]:
         "loops": row.loops,
         "overhead_ns": row.overhead_ns,
         "doubts": " ".join(row.doubts),
-        "latency_ns": statistics(row.bursts_ns, row.loops, row.overhead_ns).latency_ns,
+        "latency_ns": _statistics(row).latency_ns,
+        "summary": row.summary,
     }
 
 
 def network_measurement_from_row(row: Any) -> NetworkMeasurement:
     bursts, started = unpack(row.samples)
     doubts = tuple(row.doubts.split())
-    return NetworkMeasurement(row.name, row.space, row.graph, bursts, started, row.loops, row.overhead_ns, doubts)
+    return NetworkMeasurement(
+        row.name, row.space, row.graph, bursts, started, row.loops, row.overhead_ns, doubts, row.summary
+    )
 
 
 def entry_from_rows(key: str, weight_bytes: int, rows: Sequence[Any], label: str) -> LutEntry:

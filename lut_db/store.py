@@ -18,6 +18,7 @@ from lut_db.aggregate import differ
 from lut_db.database import connect, reading, writing
 from lut_db.errors import LutError
 from lut_db.inserts import insert_missing, insert_missing_lowerings, put_session
+from lut_db.leases import LeaseStore
 from lut_db.lut import LatencyLut, Lowerings
 from lut_db.records import (
     Calibration,
@@ -56,6 +57,11 @@ class LutStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._engine.dispose()
+
+    @property
+    def leases(self) -> LeaseStore:
+        """Who measures on which unit now."""
+        return LeaseStore(self._engine)
 
     def put_device(self, device: Device) -> None:
         """Adds a device, or refreshes what is known about it."""

@@ -89,6 +89,7 @@ measurement = Table(
     Column("mad_ns", Float, nullable=False),
     Column("count", Integer, nullable=False),
     Column("energy_uj", Float),
+    Column("summary", JSON(none_as_null=True)),
     Index("ix_measurement_target_id_operator_id", "target_id", "operator_id"),
 )
 lowering = Table(
@@ -143,6 +144,7 @@ network_measurement = Table(
     Column("overhead_ns", Float, nullable=False),
     Column("doubts", String, nullable=False),
     Column("latency_ns", Float, nullable=False),
+    Column("summary", JSON(none_as_null=True)),
     Index("ix_network_measurement_target_id_network_id", "target_id", "network_id"),
 )
 accuracy_sample = Table(
@@ -160,4 +162,13 @@ accuracy_sample = Table(
     Column("source", String, nullable=False),
     Column("created_at", Float, nullable=False),
     UniqueConstraint("space", "genome", "dataset", "recipe", "seed"),
+)
+lease = Table(
+    "lease",
+    metadata,
+    _id(),
+    Column("unit", String, nullable=False, unique=True),
+    Column("owner", String, nullable=False),
+    Column("acquired_at", Float, nullable=False),
+    Column("heartbeat_at", Float, nullable=False),
 )

@@ -95,7 +95,7 @@ def test_it_greets_with_its_version_machine_engines_and_meters(agent: Agent) -> 
     hello = agent.hello
     assert kind(hello) == "Hello"
     assert hello.version == VERSION  # type: ignore[union-attr]
-    assert set(hello.engines) == {"onnxruntime", "litert", "fake"}  # type: ignore[union-attr]
+    assert set(hello.engines) == {"onnxruntime", "litert", "benchmark_model", "fake"}  # type: ignore[union-attr]
     assert all(set(meter) <= {"available", "unavailable"} for meter in hello.meters.values())  # type: ignore[union-attr]
 
 

@@ -7,7 +7,12 @@ An engine module has:
     open_model(path, options)           -> a Loaded model
     optimise(path, into_path, options)  writes the model as the engine would run it
 
-Options are shared words: ``threads``, ``optimisation`` (all, none), ``entry`` (binding, run), ``xnnpack`` (on, off).
+and, where it tells no single samples, in place of open_model:
+
+    summarise(path, options)            -> the ``summary`` of protocol.Measured; raises FellBack
+
+Options are shared words: ``threads``, ``optimisation`` (all, none), ``entry`` (binding, run), ``xnnpack`` (on, off);
+``benchmark_model`` has more of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from typing import Any, Dict, List, Protocol
 ENGINES = {
     "onnxruntime": "agent.engines.onnxrt",
     "litert": "agent.engines.litert",
+    "benchmark_model": "agent.engines.benchmark_model",
     "fake": "agent.engines.fake",
 }
 
@@ -28,6 +34,10 @@ POOL = 4093
 
 class EngineUnavailable(Exception):
     """Why an engine cannot run here."""
+
+
+class FellBack(Exception):
+    """A model did not run, or not wholly, on the accelerator it was meant for."""
 
 
 class Loaded(Protocol):

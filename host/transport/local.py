@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,33 +14,53 @@ from pathlib import Path
 from typing import IO, cast
 
 from agent import protocol
+from host.transport import Launch
 
 AGENT_HOME = Path(protocol.__file__).resolve().parent.parent
 STDERR_TAIL_BYTES = 4000
+LEAVE_LIMIT_S = 10.0
+"""For an agent whose input has ended to go."""
 
 
 class LocalTransport:
     """Files in a temporary folder; ``python`` is the interpreter that runs the agent, of any environment."""
 
-    def __init__(self, python: str = sys.executable) -> None:
+    def __init__(self, python: str = sys.executable, environment: Mapping[str, str] | None = None) -> None:
         self.python = python
+        self.environment = environment or {}
         self._scratch = tempfile.TemporaryDirectory(prefix="chamnet-", ignore_cleanup_errors=True)
         self.folder = Path(self._scratch.name)
+
+    on_host = ""
+
+    def install(self, name: str, files: Mapping[str, Path]) -> str:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        for file, source in files.items():
+            shutil.copy2(source, folder / file)
+            (folder / file).chmod(0o755)
+        return str(folder)
 
     def put(self, name: str, blob: bytes) -> str:
         path = self.folder / name
         path.write_bytes(blob)
         return str(path)
 
+    def ready(self, paths: Sequence[str]) -> None:
+        """Files are where ``put`` wrote them."""
+
     def fetch(self, path: str) -> bytes:
         return Path(path).read_bytes()
+
+    def wait_back(self, limit_s: float) -> None:
+        """This machine is always there."""
 
     def spawn_agent(self, arguments: Sequence[str], environment: Mapping[str, str]) -> LocalChannel:
         stderr = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 - lives as long as the channel
         process = subprocess.Popen(
             [self.python, "-m", "agent", *arguments],
             cwd=AGENT_HOME,
-            env={**os.environ, **environment},
+            env={**os.environ, **self.environment, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -69,6 +90,14 @@ class LocalChannel:
         assert self._process.stdout is not None
         return iter(self._process.stdout)
 
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(LEAVE_LIMIT_S)
+        self.kill()
+
     def kill(self) -> None:
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -79,11 +108,17 @@ class LocalChannel:
                 assert pipe is not None
                 pipe.close()
 
+    def abandon(self) -> None:
+        self.kill()
+
     def exit_status(self) -> int | None:
         try:
             return self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return None
+
+    def lost(self) -> bool:
+        return False
 
     def stderr_tail(self) -> str:
         size = self._stderr.seek(0, os.SEEK_END)
@@ -91,6 +126,7 @@ class LocalChannel:
         return self._stderr.read().decode(errors="replace")
 
 
-def open_transport(address: str = "") -> LocalTransport:
-    """``address`` is the Python that runs the agent; empty for this one."""
-    return LocalTransport(address or sys.executable)
+def open_transport(address: str = "", launch: Launch | None = None) -> LocalTransport:
+    """There is only one address: this machine."""
+    chosen = launch or Launch()
+    return LocalTransport(chosen.python or sys.executable, chosen.environment)

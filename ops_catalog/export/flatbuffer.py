@@ -51,7 +51,7 @@ VERSIONS = {
     "CONV_2D": (1, 3),
     "DEPTHWISE_CONV_2D": (2, 3),
     "DEQUANTIZE": (3, 3),
-    "FULLY_CONNECTED": (5, 5),
+    "FULLY_CONNECTED": (1, 4),
     "GELU": (1, 2),
     "LOGISTIC": (1, 2),
     "MAX_POOL_2D": (1, 2),
@@ -68,7 +68,10 @@ VERSIONS = {
     "SUB": (1, 2),
     "TRANSPOSE": (1, 2),
 }
-"""Version of a builtin in a float and in an int8 model; 1 where it is not listed."""
+"""Version of a builtin in a float and in an int8 model; 1 where it is not listed. Delegates refuse newer ones."""
+
+KEEPS_AXES = 5
+"""Version of a fully connected layer on more than a matrix."""
 
 ENUMS = {"Padding": tflite.Padding, "FusedActivationFunction": tflite.ActivationFunctionType}
 
@@ -125,6 +128,8 @@ def write_model(
 
 
 def _version(operator: Operator) -> int:
+    if operator.builtin == "FULLY_CONNECTED" and operator.options["KeepNumDims"]:
+        return KEEPS_AXES
     return VERSIONS.get(operator.builtin, (1, 1))[operator.int8]
 
 

@@ -1,0 +1,172 @@
+"""What only a phone has: heat limits, a battery, a screen that sleeps. Asked through plain sh, here or behind a prefix.
+
+``hold`` keeps the phone awake and its radios quiet, after writing the old values into a file on the phone; ``release``
+puts them back. A file that is there already is of an agent that was killed: its values are the old ones, and stay.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any, Dict, List, Optional, Tuple
+
+PREFIX = "CHAMNET_PREFIX"
+"""Environment variable: a JSON list of words that run a command of the phone; absent on the phone itself."""
+
+PHONE = "CHAMNET_PHONE"
+"""Environment variable: "usb" or "network", how the phone is connected; absent where the device is none."""
+
+HELD = "/data/local/tmp/chamnet/held"
+ANSWER_LIMIT_S = 30.0
+AIRPLANE_SDK = 30
+"""Android 11, the first whose shell may switch all radios."""
+
+KEPT = (
+    ("global", "stay_on_while_plugged_in", "7"),
+    ("system", "screen_brightness_mode", "0"),
+    ("system", "screen_brightness", "10"),
+    ("system", "screen_off_timeout", "2147483647"),
+)
+"""Namespace, setting and the value it has while measuring: the screen on and dark, so that the phone never sleeps."""
+
+_HOLD = """
+[ -f {held} ] || {{
+  mkdir -p "$(dirname {held})"
+  {{ {reads} }} > {held}.new && mv {held}.new {held}
+}}
+{writes}
+input keyevent KEYCODE_WAKEUP
+"""
+
+_RELEASE = """
+[ -f {held} ] || exit 0
+while read -r space name value; do
+  case "$space" in
+    airplane) cmd connectivity airplane-mode "$value" ;;
+    *) case "$value" in
+         null|"") settings delete "$space" "$name" ;;
+         *) settings put "$space" "$name" "$value" ;;
+       esac ;;
+  esac
+done < {held}
+rm -f {held}
+"""
+
+_READ = r"""
+for p in /sys/devices/system/cpu/cpufreq/policy*; do
+  [ -d "$p" ] || continue
+  for name in scaling_max_freq cpuinfo_max_freq related_cpus; do
+    [ -r $p/$name ] && echo "$name.${p##*/policy}=$(cat $p/$name)"
+  done
+  [ -r $p/stats/time_in_state ] && echo "time.${p##*/policy}=$(tr '\n' ';' < $p/stats/time_in_state)"
+done
+echo "boot_id=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+echo "fingerprint=$(getprop ro.build.fingerprint)"
+echo "thermal_status=$(dumpsys thermalservice 2>/dev/null | sed -n 's/^Thermal Status: *//p' | head -n 1)"
+dumpsys battery 2>/dev/null | sed -n 's/^ *\(level\|status\|temperature\): */battery.\1=/p'
+"""
+
+
+def prefix() -> Optional[List[str]]:
+    """The words that run a command of the phone; [] on the phone itself, None where the device is no phone."""
+    if PHONE not in os.environ:
+        return None
+    return [str(word) for word in json.loads(os.environ.get(PREFIX, "[]"))]
+
+
+def hold() -> None:
+    """Keeps the phone awake; harmless when it is held already."""
+    reads = " ".join('echo "{0} {1} $(settings get {0} {1})";'.format(space, name) for space, name, _ in KEPT)
+    writes = "\n".join("settings put {} {} {}".format(*kept) for kept in KEPT)
+    if _may_quiet_radios():
+        reads += ' echo "airplane mode $(cmd connectivity airplane-mode | sed s/d$//)";'
+        writes += "\ncmd connectivity airplane-mode enable"
+    _sh(_HOLD.format(held=HELD, reads=reads, writes=writes))
+
+
+def release() -> None:
+    """Puts back what ``hold`` changed; harmless when nothing is held."""
+    _sh(_RELEASE.format(held=HELD))
+
+
+def read_phone() -> Dict[str, Any]:
+    """Heat, battery and clock limits now; {} where the device is no phone or does not answer.
+
+    Keys: ``thermal_status`` (0 is none), ``battery_mc`` (millidegrees), ``battery_percent``, ``charging``, ``caps_khz``
+    (policy -> allowed, highest), ``cluster_cpus`` (policy -> processors), ``time_in_state`` (policy -> kHz -> ticks of
+    10 ms), ``boot_id``, ``fingerprint``.
+    """
+    return parse_phone(_sh(_READ) or "")
+
+
+def parse_phone(text: str) -> Dict[str, Any]:
+    """What a phone answered, as numbers; what it did not tell is left out."""
+    said = dict(line.strip().partition("=")[::2] for line in text.replace("\r", "").splitlines() if "=" in line)
+    found = {
+        "thermal_status": _number(said.get("thermal_status")),
+        "battery_mc": _scaled(said.get("battery.temperature"), 100),
+        "battery_percent": _number(said.get("battery.level")),
+        "charging": {"2": True, "5": True, "3": False, "4": False}.get(said.get("battery.status", "")),
+        "caps_khz": _caps(_by_policy(said, "scaling_max_freq"), _by_policy(said, "cpuinfo_max_freq")),
+        "cluster_cpus": {name: _numbers(value) for name, value in _by_policy(said, "related_cpus").items()},
+        "time_in_state": {name: _times(value) for name, value in _by_policy(said, "time").items()},
+        "boot_id": said.get("boot_id") or None,
+        "fingerprint": said.get("fingerprint") or None,
+    }
+    return {name: value for name, value in found.items() if value not in (None, {})}
+
+
+def _by_policy(said: Dict[str, str], what: str) -> Dict[str, str]:
+    start = what + "."
+    return {name[len(start) :]: value for name, value in said.items() if name.startswith(start)}
+
+
+def _caps(allowed: Dict[str, str], highest: Dict[str, str]) -> Dict[str, Tuple[int, int]]:
+    return {
+        name: (int(allowed[name]), int(highest[name]))
+        for name in sorted(set(allowed) & set(highest))
+        if allowed[name].isdigit() and highest[name].isdigit()
+    }
+
+
+def _may_quiet_radios() -> bool:
+    sdk = _number(_sh("getprop ro.build.version.sdk"))
+    return os.environ.get(PHONE) == "usb" and sdk is not None and sdk >= AIRPLANE_SDK
+
+
+def _sh(script: str) -> Optional[str]:
+    """What a script printed on the phone; None where it could not run."""
+    words = prefix()
+    if words is None:
+        return None
+    command = [*words, script] if words else ["/system/bin/sh", "-c", script]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=ANSWER_LIMIT_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode(errors="replace")
+
+
+def _number(text: Optional[str]) -> Optional[int]:
+    try:
+        return int(text or "")
+    except ValueError:
+        return None
+
+
+def _scaled(text: Optional[str], factor: int) -> Optional[int]:
+    number = _number(text)
+    return None if number is None else number * factor
+
+
+def _numbers(text: str) -> Tuple[int, ...]:
+    return tuple(int(word) for word in text.split() if word.isdigit())
+
+
+def _times(text: str) -> Dict[str, int]:
+    """``300000 12;600000 7;`` as kHz -> ticks."""
+    pairs = (entry.split() for entry in text.split(";"))
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}

@@ -1,0 +1,114 @@
+"""What several commands are asked: which device, how it is driven, and which settings to measure with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from host.accelerators import accelerator
+from host.binaries import obtain
+from host.bundle import cache_folder
+from host.delegates import Delegate, check_delegate
+from host.devices import Unit, choose_cpus
+from host.engines import engine_use
+from host.errors import UsageError
+from host.setting import Setting
+from ops_catalog.spec import DTYPE_BYTES
+
+Device = Annotated[str, typer.Option(help="local-cpu; a phone's chip, model or serial; or ssh:user@host")]
+Engines = Annotated[str, typer.Option("--engine", help="engines, comma-separated")]
+Dtypes = Annotated[str, typer.Option("--dtype", help="float32, float16, int8; comma-separated")]
+Threads = Annotated[str, typer.Option(help="numbers of threads, comma-separated")]
+Cpus = Annotated[str, typer.Option(help="processors to pin to, such as 0,1; by default as many as threads")]
+Db = Annotated[str, typer.Option(help="the database: a file, or any SQLAlchemy URL")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+Seed = Annotated[int, typer.Option(help="seed of everything random")]
+AgentPython = Annotated[str, typer.Option(help="the Python that runs the agent, there, if not the usual one")]
+AgentWhere = Annotated[
+    str, typer.Option("--agent", help="device; host (drives benchmark_model on a phone from here); or auto")
+]
+Force = Annotated[bool, typer.Option("--force", help="take the only phone that is connected, whatever it is")]
+Patience = Annotated[float, typer.Option(help="minutes to wait for a device that vanished, or is hot", min=0.0)]
+AcceleratorName = Annotated[str, typer.Option("--accelerator", help="cpu, hexagon, qnn-htp, gpu or nnapi")]
+BenchmarkBinary = Annotated[Path | None, typer.Option(help="TFLite's benchmark_model, if it is not to be downloaded")]
+DelegateLibraries = Annotated[Path | None, typer.Option(help="folder of the vendor's libraries (docs/dsp.md)")]
+AcceptBinary = Annotated[bool, typer.Option("--accept-binary", help="take a binary that is not the one of before")]
+
+DEFAULT_DB = "chamnet.db"
+WHERE = ("auto", "device", "host")
+PATIENCE_MIN = 15.0
+BINARY_ENGINE = "benchmark_model"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options that make settings, as they were typed."""
+
+    engine: str = "litert"
+    dtype: str = "float32"
+    threads: str = "1"
+    cpus: str = ""
+    seed: int = 0
+    patience_min: float = PATIENCE_MIN
+    accelerator: str = "cpu"
+    binary: Path | None = None
+    libraries: Path | None = None
+    accept_binary: bool = False
+
+    @property
+    def engines(self) -> list[str]:
+        """Everything but the CPU is reached through the vendor's binary."""
+        return self.engine.split(",") if self.accelerator == "cpu" else [BINARY_ENGINE]
+
+
+def settings_of(unit: Unit, asked: Asked) -> list[Setting]:
+    """One setting for each engine, element type and number of threads. Raises UsageError, HostError."""
+    accelerator(asked.accelerator)
+    pinned = numbers("--cpus", asked.cpus) if asked.cpus else []
+    found = []
+    for engine in asked.engines:
+        delegate = _delegate(unit, asked) if engine_use(engine).binary else None
+        for dtype in asked.dtype.split(","):
+            if dtype not in DTYPE_BYTES:
+                raise UsageError(f"--dtype must be among {', '.join(DTYPE_BYTES)}, but got {dtype!r}")
+            if delegate is not None:
+                check_delegate(asked.accelerator, dtype, delegate)
+            for count in numbers("--threads", asked.threads):
+                cpus = choose_cpus(count, pinned, unit.clusters)
+                found.append(_setting(unit, asked, Setting(engine, cpus, dtype, count, delegate=delegate)))
+    return found
+
+
+def _setting(unit: Unit, asked: Asked, setting: Setting) -> Setting:
+    patience_s = 60 * asked.patience_min
+    gate = replace(unit.gate, patience_s=patience_s) if unit.gate else None
+    return replace(setting, seed=asked.seed, accelerator=asked.accelerator, gate=gate, patience_s=patience_s)
+
+
+def _delegate(unit: Unit, asked: Asked) -> Delegate:
+    if asked.libraries is not None and not asked.libraries.is_dir():
+        raise UsageError(f"--delegate-libraries must be a folder, but got {asked.libraries}")
+    binary = obtain(asked.binary, unit.abi, cache_folder() / "binaries", asked.accept_binary)
+    return Delegate(binary.path, asked.libraries, unit.hexagon)
+
+
+def where_of(text: str) -> str:
+    """Raises UsageError for what ``--agent`` does not know."""
+    if text not in WHERE:
+        raise UsageError(f"--agent must be one of {', '.join(WHERE)}, but got {text!r}")
+    return text
+
+
+def numbers(option: str, text: str) -> Sequence[int]:
+    """Numbers such as 1,2. Raises UsageError."""
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 0 or (option == "--threads" and min(found) < 1):
+        raise UsageError(f"{option} must be numbers such as 1,2, but got {text!r}")
+    return found

@@ -20,7 +20,7 @@ from host.errors import DeviceUnavailable
 from host.gate import wait_until_fit
 from host.lease import Lease, leased
 from host.session import AgentSession, Batch
-from host.setting import Progress, Setting, target_of
+from host.setting import Circumstances, Progress, Setting, target_of
 from host.transport import DeviceLost, Transport
 from host.transport.remote import RemoteTransport
 from lut_db.records import Device, Target
@@ -77,9 +77,10 @@ class Bench:
         if "version" not in hello.engines.get(setting.engine, {}):
             reason = hello.engines.get(setting.engine, {}).get("unavailable", "the agent does not know it")
             raise DeviceUnavailable(f"engine {setting.engine!r} must run on {unit.name!r}, but {reason}")
-        driven_from = unit.architecture if transport.on_host else ""
-        self.target: Target = target_of(setting, unit.name, hello, unit.emulated, driven_from)
-        self.version = f"{hello.version}/python-{hello.python}"
+        driven = unit.architecture if transport.on_host else ""
+        around = Circumstances(unit.name, unit.emulated, driven, self._brought.libraries)
+        self.target: Target = target_of(setting, around, hello)
+        self.version = "/".join(filter(None, [str(hello.version), f"python-{hello.python}", transport.origin]))
         self._device = device_of(unit, hello)
         self._quickest_ns = _known_probe(store, unit.name)
         store.put_device(self._device)

@@ -52,6 +52,9 @@ def search_command(
     population: Annotated[int, typer.Option(help="children of a generation", min=20)] = 400,
     generations: Annotated[int, typer.Option(help="generations", min=1)] = 120,
     verify_count: Annotated[int, typer.Option("--verify", help="measure so many of the networks found", min=0)] = 0,
+    emulated: Annotated[
+        bool, typer.Option("--emulated", help="search with the table of an emulated phone, too")
+    ] = False,
     again: Annotated[
         bool, typer.Option("--recalibrate", help="fit the calibration to the verified networks, and search once more")
     ] = False,
@@ -72,6 +75,7 @@ def search_command(
             own["latency_ms"] = max(sweep)
         bounds = [*(Limit(name, value) for name, value in own.items() if value is not None), *bounds]
         _check_limits(bounds, targets)
+        _check_sources(targets, emulated)
         question = Question(
             chosen, tuple(targets), tuple(bounds), sweep, _fixed(fix or []), predictor, recipe, risk, seed,
             Effort(population, generations),
@@ -144,16 +148,19 @@ def _limits(
 def choose_target(store: LutStore, device: str, engine: str = "", dtype: str = "", threads: int = 0) -> Target:
     """The one table of a device that fits. Raises UsageError, which lists them, where none or several do."""
     known = [t for t in store.targets() if dict(t.options).get("operators") != "exported"]
-    found = [
-        t for t in known
-        if t.device == device and engine in ("", t.engine) and dtype in ("", t.dtype) and threads in (0, t.threads)
-    ]  # fmt: skip
+    found = [t for t in known if _fits(t, device, engine, dtype, threads)]
     if len(found) == 1:
         return found[0]
     listed = ", ".join(t.name for t in found or known) or "none yet; 'chamnet profile' measures one"
     raise UsageError(
         f"one table must match --device {device} with --engine, --dtype and --threads, but got {len(found)}: {listed}"
     )
+
+
+def _fits(target: Target, device: str, engine: str, dtype: str, threads: int) -> bool:
+    """A phone is named snapdragon835@SERIAL in the tables; either half names it here, too."""
+    named = device in (target.device, *target.device.split("@"))
+    return named and engine in ("", target.engine) and dtype in ("", target.dtype) and threads in (0, target.threads)
 
 
 def _check_limits(bounds: Sequence[Limit], targets: Sequence[Target]) -> None:
@@ -164,6 +171,16 @@ def _check_limits(bounds: Sequence[Limit], targets: Sequence[Target]) -> None:
             raise UsageError(f"{bound.quantity} must be above 0, but got {bound.at_most:g}")
         if bound.quantity in OF_DEVICE and not targets:
             raise UsageError(f"{bound.quantity} must be of a device, but none is named; give --device")
+
+
+def _check_sources(targets: Sequence[Target], emulated: bool) -> None:
+    """An emulator's clock says nothing about a phone."""
+    for target in targets:
+        if target.source == "emulated" and not emulated:
+            raise UsageError(
+                f"a table must be measured on a device, but {target.name!r} is of an emulated one; "
+                "--emulated searches with it all the same"
+            )
 
 
 def _sweep(text: str) -> tuple[float, ...]:

@@ -32,10 +32,15 @@ class Delegate:
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """Variables for the agent, and options of its engine, once everything is on the device."""
+    """Variables for the agent, and options of its engine, once everything is on the device.
+
+    Attributes:
+        libraries: the digest of the vendor's libraries, which decide every number; empty without any.
+    """
 
     environment: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    libraries: str = ""
 
 
 def check_delegate(name: str, dtype: str, delegate: Delegate) -> None:
@@ -67,4 +72,4 @@ def bring(transport: Transport, name: str, dtype: str, cpus: tuple[int, ...], de
         "confirm": ACCELERATORS[name].confirm,
         **PROTOCOL,
     }
-    return Brought({"CHAMNET_BENCHMARK_BINARY": f"{folder}/{BINARY}"}, options)
+    return Brought({"CHAMNET_BENCHMARK_BINARY": f"{folder}/{BINARY}"}, options, libraries.rpartition("-")[2])

@@ -33,6 +33,7 @@ say kernel "$(uname -r)"
 say page_bytes "$(getconf PAGESIZE 2>/dev/null)"
 say boot_id "$(first /proc/sys/kernel/random/boot_id)"
 say cpus_online "$(first /sys/devices/system/cpu/online)"
+say cpus_allowed "$(sed -n 's/^Cpus_allowed_list:[^0-9]*//p' /proc/self/status)"
 for p in /sys/devices/system/cpu/cpufreq/policy*; do
   [ -d "$p" ] && say "cluster.${{p##*/policy}}" "$(first $p/cpuinfo_max_freq) $(first $p/related_cpus)"
 done
@@ -68,7 +69,7 @@ class Identity:
         said: all that it said, by name.
         soc: the chip; None where nothing that it said is in the table.
         evidence: what told the chip.
-        clusters: slowest first; empty where it does not say.
+        clusters: slowest first, of the processors that its shell may use; empty where it does not say.
     """
 
     said: Mapping[str, str]
@@ -137,19 +138,24 @@ def _names(soc: Soc, evidence: str, value: str) -> bool:
 
 
 def _clusters(said: Mapping[str, str]) -> tuple[Cluster, ...]:
-    found = []
+    found, allowed = [], _range(said.get("cpus_allowed", ""))
     for name, value in said.items():
         if not name.startswith("cluster."):
             continue
         numbers = [int(word) for word in value.split() if word.isdigit()]
         if len(numbers) > 1:
             cpus = tuple(sorted(numbers[1:]))
-            found.append(Cluster(cpus, numbers[0], int(said.get(f"capacity.{cpus[0]}", "0"))))
+            capacity = int(said.get(f"capacity.{cpus[0]}", "0"))
+            found.append(Cluster(tuple(cpu for cpu in cpus if cpu in allowed or not allowed), numbers[0], capacity))
+    found = [cluster for cluster in found if cluster.cpus]
     return tuple(sorted(found, key=lambda cluster: (cluster.capacity, cluster.max_khz, cluster.cpus)))
 
 
 def _mismatches(said: Mapping[str, str], soc: Soc | None, clusters: tuple[Cluster, ...]) -> Iterator[str]:
     """Where the device contradicts the table, or itself."""
+    kept_away = set(_range(said.get("cpus_online", ""))) - set(_range(said.get("cpus_allowed", "")))
+    if kept_away and "cpus_allowed" in said:
+        yield f"its shell may run on processors {said['cpus_allowed']} only, of {said['cpus_online']}"
     if soc is None:
         return
     big = tuple(sorted(cpu for cluster in clusters[1:] for cpu in cluster.cpus))

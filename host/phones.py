@@ -20,6 +20,7 @@ from host.transport.shell import Shell, run
 ADB = "adb:"
 READY = "device"
 SERVER_LIMIT_S = 30.0
+PROBE_LIMIT_S = 20.0
 
 ADVICE = {
     "unauthorized": "allow USB debugging on its screen",
@@ -88,7 +89,7 @@ def describe_phone(phone: Phone) -> dict[str, Any]:
 
 def read_identity(shell: Shell) -> Identity:
     """Asks a device what it is. Raises DeviceLost."""
-    return parse_probe(run(shell, PROBE).text)
+    return parse_probe(run(shell, PROBE, limit_s=PROBE_LIMIT_S).text)
 
 
 def start_adb_server() -> None:

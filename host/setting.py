@@ -118,29 +118,43 @@ class Summary:
         return {**asdict(self), "doubts": dict(self.doubts)}
 
 
-def target_of(setting: Setting, device: str, hello: Hello, emulated: bool = False, driven_from: str = "") -> Target:
-    """The Target that a setting means on the machine that greeted.
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a Target is, beside what the user chose of it.
 
-    Args:
+    Attributes:
+        device: name of the unit.
         emulated: its rows are never measured ones.
-        driven_from: the architecture of a device whose agent runs on this computer; empty where it runs there.
+        driven: the architecture of a device whose agent runs on this computer; empty where it runs there.
+        libraries: digest of the vendor's libraries; empty without any.
     """
+
+    device: str
+    emulated: bool = False
+    driven: str = ""
+    libraries: str = ""
+
+
+def target_of(setting: Setting, around: Circumstances, hello: Hello) -> Target:
+    """The Target that a setting means on the machine that greeted."""
     options = {} if setting.malloc == DEFAULT_MALLOC else {"malloc": setting.malloc}
     if setting.naive:
         options["operators"] = "exported"
-    if driven_from:
+    if around.driven:
         options["agent"] = "host"
+    if around.libraries:
+        options["libraries"] = around.libraries
     if setting.dtype == "float16":
         options["float16"] = setting.use.float16
     return Target(
-        device=device,
+        device=around.device,
         engine=setting.engine,
         engine_version=hello.engines[setting.engine]["version"],
         accelerator=setting.accelerator,
         dtype=setting.dtype,
         threads=setting.threads,
         cpus=setting.cpus,
-        isa=driven_from or str(hello.machine.get("isa", "unknown")),
+        isa=around.driven or str(hello.machine.get("isa", "unknown")),
         options=tuple(sorted(options.items())),
-        source="emulated" if emulated and setting.use.source == "measured" else setting.use.source,
+        source="emulated" if around.emulated and setting.use.source == "measured" else setting.use.source,
     )

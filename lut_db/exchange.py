@@ -174,6 +174,8 @@ def _measurement(fields: dict[str, Any]) -> Measurement:
     bursts = tuple(tuple(int(ns) for ns in burst) for burst in fields["bursts_ns"])
     if any(ns < 0 for burst in bursts for ns in burst) or fields["loops"] < 1:
         raise ValueError("a negative time")
+    if fields.get("summary") is not None and not {"count", "avg_ns"} <= set(fields["summary"]):
+        raise ValueError("a summary without count and average")
     started, doubts = tuple(map(float, fields["started_s"])), tuple(fields["doubts"])
     return Measurement(**{**fields, "bursts_ns": bursts, "started_s": started, "doubts": doubts})
 

@@ -68,6 +68,10 @@ class Transport(Protocol):
     def on_host(self) -> str:
         """Why the agent runs on this computer instead of the device; empty where it runs there."""
 
+    @property
+    def origin(self) -> str:
+        """What brings the interpreter and the engines, by its digest; empty where the device has its own."""
+
     def install(self, name: str, files: Mapping[str, Path]) -> str:
         """Puts files that stay, executable, into a folder named by their content; returns its path."""
 

@@ -17,7 +17,8 @@ LEAVE_LIMIT_S = 10.0
 
 PING_LIMIT_S = 5.0
 STATUS_LIMIT_S = 5.0
-PID = "chamnet-pid"
+PID = b"chamnet-pid"
+"""Begins the line that tells the agent's number there, which it keeps."""
 
 
 class RemoteChannel:
@@ -25,7 +26,7 @@ class RemoteChannel:
 
     def __init__(self, shell: Shell, command: str) -> None:
         self._shell = shell
-        self._stream = shell.spawn(f"echo {PID} $$ >&2; {command}")
+        self._stream = shell.spawn(f"echo {PID.decode()} $$ >&2; {command}")
         self._stderr = b""
         self._ended = threading.Event()
 
@@ -51,9 +52,9 @@ class RemoteChannel:
     def kill(self) -> None:
         """Hangs up; an agent that is stuck in an engine may not notice, and is ended by its number."""
         self._stream.kill()
-        if self._stream.status() is None and (found := re.search(rf"{PID} (\d+)", self.stderr_tail())):
+        if self._stream.status() is None and (found := re.search(rb"%s (\d+)" % PID, self._stderr)):
             with contextlib.suppress(DeviceUnavailable):
-                run(self._shell, f"sleep 1; kill -9 {found[1]} 2>/dev/null", limit_s=PING_LIMIT_S)
+                run(self._shell, f"sleep 1; kill -9 {int(found[1])} 2>/dev/null", limit_s=PING_LIMIT_S)
 
     def abandon(self) -> None:
         self._stream.kill()
@@ -75,9 +76,4 @@ class RemoteChannel:
         return False
 
     def stderr_tail(self) -> str:
-        return self._stderr.decode(errors="replace")
-
-
-def words_of(stderr: str) -> str:
-    """What an agent itself wrote to standard error."""
-    return re.sub(rf"{PID} \d+\n?", "", stderr)
+        return re.sub(rb"%s \d+\n?" % PID, b"", self._stderr).decode(errors="replace")

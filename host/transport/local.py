@@ -31,7 +31,7 @@ class LocalTransport:
         self._scratch = tempfile.TemporaryDirectory(prefix="chamnet-", ignore_cleanup_errors=True)
         self.folder = Path(self._scratch.name)
 
-    on_host = ""
+    on_host, origin = "", ""
 
     def install(self, name: str, files: Mapping[str, Path]) -> str:
         folder = self.folder / name

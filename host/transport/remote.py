@@ -85,6 +85,12 @@ class RemoteTransport:
             return str(refusal)
         return f"its bundle does not run there: {started.complaint}" if started.status else ""
 
+    @property
+    def origin(self) -> str:
+        if self.on_host or self._launch.python or self._place.bundle is None:
+            return ""
+        return self._place.bundle().name
+
     def install(self, name: str, files: Mapping[str, Path]) -> str:
         return self._installed(parcel_of(name, {file: path.read_bytes() for file, path in files.items()}, 0o755))
 

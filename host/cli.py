@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from host import cli_bundle, cli_lut, cli_measure, cli_ops, cli_samples, cli_search
+from host import cli_bundle, cli_compare, cli_lut, cli_measure, cli_ops, cli_samples, cli_search
 from host.errors import EXIT_DONE, EXIT_ERROR, EXIT_USAGE, HostError
 from host.show import errors
 from lut_db.errors import LutError
@@ -31,7 +31,7 @@ app.command("validate")(cli_measure.validate_command)
 app.command("devices")(cli_measure.devices_command)
 app.command("demo")(cli_measure.demo_command)
 app.command("search")(cli_search.search_command)
-app.command("compare")(cli_search.compare_command)
+app.command("compare")(cli_compare.compare_command)
 app.command("sample")(cli_samples.sample_command)
 app.add_typer(cli_samples.app, name="samples")
 app.add_typer(cli_samples.predictor, name="predictor")

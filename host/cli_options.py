@@ -17,6 +17,7 @@ from host.devices import Unit, choose_cpus
 from host.engines import engine_use
 from host.errors import UsageError
 from host.setting import Setting
+from lut_db.records import Target
 from ops_catalog.spec import DTYPE_BYTES
 
 Device = Annotated[str, typer.Option(help="local-cpu; a phone's chip, model or serial; or ssh:user@host")]
@@ -81,6 +82,15 @@ def settings_of(unit: Unit, asked: Asked) -> list[Setting]:
                 cpus = choose_cpus(count, pinned, unit.clusters)
                 found.append(_setting(unit, asked, Setting(engine, cpus, dtype, count, delegate=delegate)))
     return found
+
+
+def setting_of(unit: Unit, target: Target, binary: Path | None = None, libraries: Path | None = None) -> Setting:
+    """How to measure for a target once more. Raises UsageError, HostError."""
+    cpus = ",".join(map(str, target.cpus))
+    asked = Asked(target.engine, target.dtype, str(target.threads), cpus, accelerator=target.accelerator, binary=binary,
+                  libraries=libraries)  # fmt: skip
+    (setting,) = settings_of(unit, asked)
+    return replace(setting, malloc=dict(target.options).get("malloc", setting.malloc))
 
 
 def _setting(unit: Unit, asked: Asked, setting: Setting) -> Setting:

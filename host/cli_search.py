@@ -1,18 +1,27 @@
-"""Commands that look for networks: search, compare."""
+"""The command that looks for networks."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from host import show
-from host.cli_options import DEFAULT_DB, AgentPython, Asked, Cpus, Db, Json, Seed, settings_of
-from host.compare import compare, write_comparison
-from host.devices import LOCAL_CPU, find_unit
+from host.cli_options import (
+    DEFAULT_DB,
+    AgentPython,
+    BenchmarkBinary,
+    Db,
+    DelegateLibraries,
+    Json,
+    Seed,
+    setting_of,
+)
+from host.devices import REACH, find_unit
 from host.errors import UsageError
 from host.search_report import write_search_report
 from host.transport import Launch
@@ -23,7 +32,7 @@ from lut_db.store import LutStore, open_store
 from search.builtin import builtin_samples
 from search.evolution import Effort
 from search.limits import OF_DEVICE, UNITS, Limit
-from search.result import SearchResult, export_winner, write_front
+from search.result import Candidate, SearchResult, export_winner, write_front
 from search.run import Question, search
 from search.spaces import space_named
 
@@ -63,6 +72,8 @@ def search_command(
     as_json: Json = False,
     seed: Seed = 0,
     agent_python: AgentPython = "",
+    benchmark_binary: BenchmarkBinary = None,
+    delegate_libraries: DelegateLibraries = None,
 ) -> None:
     """Find the most accurate networks of a space within limits, from stored tables and trained networks."""
     chosen = space_named(space)
@@ -85,46 +96,19 @@ def search_command(
             known = samples.samples(chosen.name, dataset)
         result = search(store, known, question)
         if verify_count:
-            result, found = _verified(store, result, targets, verify_count, bool(sweep), agent_python)
+            reach = _Reach(agent_python, benchmark_binary, delegate_libraries)
+            target = _target_to_verify(targets)
+            result, found = _verified(store, result, target, choose(result, verify_count, bool(sweep)), reach)
             if again:
-                recalibrate(store, targets[0], result, found)
+                recalibrate(store, target, result, found)
                 result = search(store, known, question)
-                result, _ = _verified(store, result, targets, verify_count, bool(sweep), agent_python)
+                result, _ = _verified(store, result, target, choose(result, verify_count, bool(sweep)), reach)
     if out is not None:
         _write(result, out)
     if as_json:
         print(json.dumps([candidate.as_json() for candidate in result.candidates], indent=1))
     else:
         show.show_front(result)
-
-
-def compare_command(
-    device: Annotated[str, typer.Option(help="local-cpu, or a phone's serial or name")] = LOCAL_CPU,
-    engine: Annotated[str, typer.Option(help="engines, comma-separated")] = "litert",
-    dtype: Annotated[str, typer.Option(help="float32, float16, int8; comma-separated")] = "float32",
-    threads: Annotated[str, typer.Option(help="numbers of threads, comma-separated")] = "1",
-    cpus: Cpus = "",
-    db: Db = DEFAULT_DB,
-    out: Annotated[Path | None, typer.Option(help="folder for compare.csv, compare.html and compare.png")] = None,
-    as_json: Json = False,
-    seed: Seed = 0,
-    agent_python: AgentPython = "",
-) -> None:
-    """Measure ChamNet-A...F and MobileNetV2's widths and resolutions; published accuracy against latency here."""
-    unit = find_unit(device, Launch(agent_python))
-    comparisons = []
-    with open_store(db) as store:
-        for setting in settings_of(unit, Asked(engine, dtype, threads, cpus, seed)):
-            with show.progress(f"{setting.engine} {setting.dtype} t{setting.threads}") as progress:
-                comparisons.append(compare(store, unit, setting, progress))
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_comparison(comparisons, out)
-    if as_json:
-        print(json.dumps([row.as_json(c.target) for c in comparisons for row in c.rows], indent=1))
-        return
-    for comparison in comparisons:
-        show.show_comparison(comparison)
 
 
 def _limits(
@@ -213,14 +197,29 @@ def _number(option: str, text: str) -> float:
         raise UsageError(f"{option} must have a number, but got {text!r}") from None
 
 
-def _verified(
-    store: LutStore, result: SearchResult, targets: Sequence[Target], count: int, spread: bool, agent_python: str
-) -> tuple[SearchResult, Verification]:
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """How the device of a table is driven once more."""
+
+    agent_python: str
+    binary: Path | None
+    libraries: Path | None
+
+
+def _target_to_verify(targets: Sequence[Target]) -> Target:
     if not targets:
         raise UsageError("--verify must have a device to measure on, but none is named; give --device")
-    unit = find_unit(targets[0].device, Launch(agent_python))
+    return targets[0]
+
+
+def _verified(
+    store: LutStore, result: SearchResult, target: Target, chosen: Sequence[Candidate], reach: _Reach
+) -> tuple[SearchResult, Verification]:
+    facts = next((device.facts for device in store.devices() if device.name == target.device), {})
+    unit = find_unit(facts.get(REACH, target.device), Launch(reach.agent_python))
+    setting = setting_of(unit, target, reach.binary, reach.libraries)
     with show.progress("verify") as progress:
-        found = verify(store, unit, targets[0], result, choose(result, count, spread), progress)
+        found = verify(store, unit, setting, target, result, chosen, progress)
     if found.slowdown is not None:
         show.errors.print(f"the machine's speed is now {100 / found.slowdown:.1f} % of that at its calibration")
     return result.measured(found.latencies_ms), found

@@ -25,6 +25,9 @@ from lut_db.records import Device
 
 LOCAL_CPU = "local-cpu"
 SSH = "ssh:"
+REACH = "reach"
+"""Among a device's facts: the name that it is found by, where that is not its own."""
+
 
 MALLOC_TUNABLES = {"hugepages": "glibc.malloc.hugetlb=1", "default": ""}
 """How the agent's memory is taken: huge pages make networks 10-20 % faster and steadier, alike for LUT and networks."""
@@ -118,6 +121,8 @@ def device_of(unit: Unit, hello: Hello) -> Device:
     if unit.identity is None:
         return Device(unit.name, str(facts.get("cpu_model", "unknown")), facts)
     facts |= unit.identity.as_json()
+    if unit.transport == "ssh":
+        facts[REACH] = f"{SSH}{unit.address}"
     if unit.forced:
         facts["forced"] = unit.forced
     return Device(unit.name, unit.identity.model, facts)

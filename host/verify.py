@@ -12,7 +12,7 @@ from host.bench import open_bench
 from host.calibration import fit, l2_bytes_of
 from host.devices import Unit
 from host.errors import HostError
-from host.setting import DEFAULT_MALLOC, Progress, Setting
+from host.setting import Progress, Setting
 from host.truth import measure_networks
 from lut_db.records import Calibration, Target
 from lut_db.store import LutStore
@@ -35,25 +35,25 @@ class Verification:
     slowdown: float | None
 
 
-def setting_of(target: Target, unit: Unit, seed: int = 0) -> Setting:
-    """How to measure for a target once more."""
-    malloc = dict(target.options).get("malloc", DEFAULT_MALLOC)
-    return Setting(
-        target.engine, target.cpus, target.dtype, target.threads, malloc, seed=seed, accelerator=target.accelerator,
-        gate=unit.gate,
-    )  # fmt: skip
-
-
 def verify(
-    store: LutStore, unit: Unit, target: Target, result: SearchResult, chosen: Sequence[Candidate], progress: Progress
+    store: LutStore,
+    unit: Unit,
+    setting: Setting,
+    target: Target,
+    result: SearchResult,
+    chosen: Sequence[Candidate],
+    progress: Progress,
 ) -> Verification:
     """Measures candidates whole on the device of a target.
+
+    Args:
+        setting: how to measure for the target once more.
 
     Raises:
         HostError: the device is not the target's any more, or a network cannot be measured.
     """
     graphs = [result.network(candidate) for candidate in chosen]
-    with open_bench(store, unit, setting_of(target, unit), progress) as bench:
+    with open_bench(store, unit, setting, progress) as bench:
         if bench.target.key != target.key:
             raise HostError(
                 f"the device must be what its table is valid for, {target.key!r}, but is now {bench.target.key!r}; "

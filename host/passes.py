@@ -113,6 +113,7 @@ def _store(
     before, after = quality.clocks_between(answer.done.before, answer.done.after)
     session = Session(moment.started_at, bench.version, str(bench.agent.hello.pid), before, after, looks)
     bench.store.append(bench.target, session, rows, batch_id=str(uuid.uuid4()))
+    summary.row_stored()
     summary.measured += len(rows)
     summary.doubts.update(doubt for row in rows for doubt in row.doubts)
 

@@ -9,6 +9,7 @@ stored in one transaction as soon as it is measured, so an end at any moment los
 from __future__ import annotations
 
 import sys
+import time
 
 from host.bench import open_bench
 from host.devices import Unit
@@ -25,8 +26,9 @@ def profile(store: LutStore, unit: Unit, setting: Setting, workload: Workload, p
         DeviceUnavailable: the agent does not start, or the engine is not there.
         LutError: the database cannot be written.
     """
+    started = time.perf_counter()
     with open_bench(store, unit, setting, progress) as bench:
-        summary = Summary(bench.target.name)
+        summary = Summary(bench.target.name, started=started)
         settled = store.settled(bench.target, setting.passes)
         with summary.timed("learn"):
             files = learn(bench, workload.in_dtype(setting.dtype), settled, summary, progress)
@@ -41,6 +43,7 @@ def profile(store: LutStore, unit: Unit, setting: Setting, workload: Workload, p
         repeat = {key: path for key, path in todo.items() if key in apart}
         summary.repeated = len(repeat)
         measure_pass(bench, repeat, setting.passes + 1, summary, progress)
+        summary.sent_bytes = bench.transport.sent_bytes
         return summary
 
 

@@ -93,6 +93,8 @@ class Summary:
         measured: measurements made now, passes counted.
         repeated: operators whose two passes differed, measured a third time.
         refused: what cannot be exported or optimised, with the reason.
+        sent_bytes: what was sent to a device: the bundle, the agent, models.
+        first_row_s: from the start of the run to its first stored batch; None where nothing was measured.
         seconds: where the time went, by stage.
     """
 
@@ -104,7 +106,14 @@ class Summary:
     quarantined: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     doubts: Counter[str] = field(default_factory=Counter)
+    sent_bytes: int = 0
+    first_row_s: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter, repr=False)
+
+    def row_stored(self) -> None:
+        if self.first_row_s is None:
+            self.first_row_s = time.perf_counter() - self.started
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -115,7 +124,9 @@ class Summary:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "doubts": dict(self.doubts)}
+        told = {**asdict(self), "doubts": dict(self.doubts)}
+        del told["started"]
+        return told
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,10 @@ def show_summary(summary: Summary) -> None:
         f"[bold]{summary.target}[/]: {summary.wanted} native operators, {summary.already} known before, "
         f"{summary.measured} measurements now ({summary.repeated} operators a third time) in {seconds:.1f} s"
     )
+    if summary.sent_bytes:
+        output.print(f"  {summary.sent_bytes / 1e6:.1f} MB sent to the device")
+    if summary.first_row_s is not None:
+        output.print(f"  first rows stored after {summary.first_row_s:.1f} s")
     if summary.doubts:
         listed = ", ".join(f"{name} {count}" for name, count in summary.doubts.most_common())
         output.print(f"  doubts: {listed}")

@@ -62,7 +62,13 @@ class Channel(Protocol):
 
 
 class Transport(Protocol):
-    """A device's file space and shell. Every method may raise DeviceLost."""
+    """A device's file space and shell. Every method may raise DeviceLost.
+
+    Attributes:
+        sent_bytes: how much was sent to the device so far.
+    """
+
+    sent_bytes: int
 
     @property
     def on_host(self) -> str:

@@ -28,6 +28,7 @@ class LocalTransport:
     def __init__(self, python: str = sys.executable, environment: Mapping[str, str] | None = None) -> None:
         self.python = python
         self.environment = environment or {}
+        self.sent_bytes = 0
         self._scratch = tempfile.TemporaryDirectory(prefix="chamnet-", ignore_cleanup_errors=True)
         self.folder = Path(self._scratch.name)
 

@@ -60,6 +60,7 @@ class RemoteTransport:
         self.shell = shell
         self._place = place
         self._launch = launch
+        self.sent_bytes = 0
         self._scratch = tempfile.TemporaryDirectory(prefix="chamnet-", ignore_cleanup_errors=True)
         self._models = _Models()
         self._local: LocalTransport | None = None
@@ -168,6 +169,7 @@ class RemoteTransport:
                 else [f"mkdir -p {folder}", f"mv -f {folder}.new/* {folder}/", f"rmdir {folder}.new"]
             ),
         ]  # fmt: skip
+        self.sent_bytes += len(tar)
         done = run(self.shell, " && ".join(steps), tar, PUSH_LIMIT_S)
         if done.status:
             with contextlib.suppress(DeviceLost):

@@ -104,5 +104,6 @@ def _expand_node(node: Node) -> list[Node]:
     parts(node.op, steps, node.inputs)
     if not made:
         return [node]
+    made = [part for step in made for part in _expand_node(step)]
     made[-1] = replace(made[-1], output=node.output)
     return made

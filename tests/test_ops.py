@@ -42,6 +42,8 @@ CASES: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("global_average_pool", "1x8x7x7", {}),
     ("hard_sigmoid", "1x8x4x4", {}),
     ("hard_swish", "1x8x4x4", {}),
+    ("inverted_residual", "1x8x9x9", {"middle": 24, "out_channels": 8, "activation": "hard_swish", "squeeze": 6}),
+    ("inverted_residual", "1x8x9x9", {"middle": 8, "out_channels": 12, "stride": (2, 2), "expand": False}),
     ("layer_norm", "1x6x16", {}),
     ("linear", "1x32", {"out_features": 10}),
     ("linear", "2x5x16", {"out_features": 12, "activation": "relu"}),

@@ -27,8 +27,8 @@ OPS = {
     name: f"ops_catalog.ops.{name}"
     for name in (
         "add", "average_pool", "batch_norm", "concat", "conv2d", "depthwise_conv2d", "gelu", "global_average_pool",
-        "hard_sigmoid", "hard_swish", "layer_norm", "linear", "matmul", "max_pool", "mul", "pad", "relu", "relu6",
-        "reshape", "resize", "sigmoid", "silu", "softmax", "transpose",
+        "hard_sigmoid", "hard_swish", "inverted_residual", "layer_norm", "linear", "matmul", "max_pool", "mul", "pad",
+        "relu", "relu6", "reshape", "resize", "sigmoid", "silu", "softmax", "transpose",
     )
 }  # fmt: skip
 

@@ -12,11 +12,17 @@ from rich.table import Table
 
 from host import show
 from host.cli_options import DEFAULT_DB, Db, Json
+from host.errors import EXIT_PARTLY, UsageError
 from lut_db.database import upgrade
 from lut_db.exchange import export_target, import_file
-from lut_db.store import open_store
+from lut_db.foreign import FORMATS, Imported, Origin, detect, export_foreign, import_builtin, import_foreign
+from lut_db.foreign.mbconv_blocks import BUILTIN
+from lut_db.store import LutStore, open_store
 
 app: typer.Typer = typer.Typer(no_args_is_help=True, help="Look-up tables: what was measured.")
+
+SHIPS = "builtin:"
+SHIPPED = tuple(f"{SHIPS}{name}" for name in BUILTIN)
 
 OptionalTarget = Annotated[str, typer.Option("--target", help="a target; not needed where there is only one")]
 
@@ -55,7 +61,8 @@ def show_command(
             json.dumps({"target": chosen.name, "digest": lut.digest, "entries": list(map(asdict, entries))}, indent=1)
         )
         return
-    table = Table(title=chosen.name, title_justify="left")
+    label = "" if chosen.source == "measured" else f" ({chosen.source})"
+    table = Table(title=f"{chosen.name}{label}", title_justify="left")
     for heading in ("operator", "us", "+- us", "passes", "doubts"):
         table.add_column(heading, justify="left" if heading in ("operator", "doubts") else "right", overflow="fold")
     for e in entries:
@@ -65,21 +72,59 @@ def show_command(
 
 @app.command("export")
 def export_command(
-    out: Annotated[Path, typer.Argument(help="file to write: .csv, .jsonl or .parquet")], target: OptionalTarget = "",
+    out: Annotated[Path, typer.Argument(help="file to write: .csv, .jsonl or .parquet; .yaml with --format ofa-yaml")],
+    target: OptionalTarget = "",
+    format_name: Annotated[str, typer.Option("--format", help="ofa-yaml; by default what the file's name says")] = "",
     db: Db = DEFAULT_DB,
-) -> None:  # fmt: skip
+) -> None:
     """Write one target's table to a file."""
+    left: list[str] = []
     with open_store(db, create=False) as store:
-        rows = export_target(store, store.target_named(target), out)
+        chosen = store.target_named(target)
+        if format_name:
+            rows, left = export_foreign(store.lut(chosen), out, format_name)
+        else:
+            rows = export_target(store, chosen, out)
     show.errors.print(f"{rows} rows in {out}")
+    _tell_left("no layer of such a table", left)
 
 
 @app.command("import")
-def import_command(source: Annotated[Path, typer.Argument(help=".jsonl or .parquet")], db: Db = DEFAULT_DB) -> None:
-    """Read a table from a file; what is there already is not doubled."""
+def import_command(
+    file: Annotated[str, typer.Argument(help=f"a file, or a table that ships: {', '.join(SHIPPED)}")],
+    format_name: Annotated[
+        str, typer.Option("--format", help=f"{', '.join(FORMATS)}; by default what the file looks like")
+    ] = "",
+    device: Annotated[str, typer.Option(help="what to call its device; needed where the file does not say")] = "",
+    licence: Annotated[str, typer.Option(help="the licence of another tool's table, kept with it")] = "",
+    source: Annotated[str, typer.Option(help="where another tool's table is from, kept with it")] = "",
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Read a table from a file, ours or another tool's; what is there already is not doubled."""
     with open_store(db) as store:
-        target, count = import_file(store, source)
-    show.errors.print(f"{count} measurements of {target.name}")
+        found = _import(store, file, format_name, Origin(device, licence, source))
+    for target, count in found.targets:
+        show.errors.print(f"{count} measurements of {target.name}", highlight=False, markup=False, soft_wrap=True)
+    _tell_left("not understood", [f"{row.place}: {row.reason}" for row in found.refused])
+
+
+def _import(store: LutStore, file: str, format_name: str, origin: Origin) -> Imported:
+    if file in SHIPPED:
+        return import_builtin(store, file.removeprefix(SHIPS), origin.device)
+    if found := format_name or detect(Path(file)):
+        return import_foreign(store, Path(file), found, origin)
+    if origin != Origin():
+        raise UsageError(f"--device, --licence and --source are for other tools' tables, but {file} is none")
+    return Imported((import_file(store, Path(file)),), ())
+
+
+def _tell_left(what: str, rows: list[str]) -> None:
+    """Names rows that were left out, and ends as done in part."""
+    if rows:
+        show.errors.print(f"{len(rows)} left out, {what}:")
+        for row in rows:
+            show.errors.print(f"  {row}", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_PARTLY)
 
 
 @app.command("check")

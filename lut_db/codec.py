@@ -15,7 +15,9 @@ Bursts = tuple[tuple[int, ...], ...]
 
 
 def pack(bursts_ns: Sequence[Sequence[int]], started_s: Sequence[float]) -> bytes:
-    """Bytes of a measurement's samples."""
+    """Bytes of a measurement's samples. Raises ValueError where a burst has no start, or a start no burst."""
+    if len(bursts_ns) != len(started_s):
+        raise ValueError(f"each burst must have a start, but got {len(bursts_ns)} bursts and {len(started_s)} starts")
     samples = np.array([ns for burst in bursts_ns for ns in burst], np.uint64)
     least = samples.min() if samples.size else np.uint64(0)
     rest = samples - least

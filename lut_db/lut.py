@@ -160,6 +160,7 @@ class LatencyLut:
         per_byte = calibration.ns_per_weight_byte * prices.capped_weight_bytes(calibration.weight_cap_bytes)
         return calibration.scale * total + per_byte + calibration.ns_per_node * float(prices.native_nodes.sum())
 
-    def with_entries(self, entries: Sequence[LutEntry]) -> LatencyLut:
-        """The same table with more entries; those it has stay."""
-        return replace(self, entries=(*self.entries, *(entry for entry in entries if entry.key not in self.by_key)))
+    def with_entries(self, entries: Sequence[LutEntry], lowerings: Lowerings | None = None) -> LatencyLut:
+        """The same table with more entries, which must be new or are left out, and what they are the price of."""
+        new = (entry for entry in entries if entry.key not in self.by_key)
+        return replace(self, entries=(*self.entries, *new), lowerings={**self.lowerings, **(lowerings or {})})

@@ -88,7 +88,8 @@ class Measurement:
         started_s: per burst, seconds since the session began.
         overhead_ns: ns of a call that does nothing, to be taken off each call.
         doubts: reasons to mistrust it: noisy, drifted, throttled, loaded ...
-        summary: instead of samples, where the engine tells only ``count``, ``avg_ns``, ``median_ns`` ... of its calls.
+        summary: instead of samples, where the engine tells only ``count``, ``avg_ns``, ``median_ns`` ... of its calls;
+            bursts are empty then.
     """
 
     op_key: str

@@ -5,13 +5,13 @@ A batch of measurements is one transaction under an id of its own: an end at any
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from lut_db import tables
 from lut_db.aggregate import differ
@@ -265,6 +265,23 @@ class LutStore:
             Calibration(**{**v, "networks": tuple(v["networks"]), "residuals": tuple(v["residuals"])}) for v in values
         )
         return {calibration.family: calibration for calibration in found}
+
+    def put_staircases(self, target: Target, steps: Mapping[tuple[str, str], int]) -> None:
+        """In which steps a target computes channels, by operator type and axis; replaces what was known."""
+        id, table = self._target_id(target), tables.staircase
+        rows = [
+            {"target_id": id, "op_type": op_type, "axis": axis, "step": step} for (op_type, axis), step in steps.items()
+        ]
+        with writing(self._engine) as connection:
+            connection.execute(delete(table).where(table.c.target_id == id))
+            if rows:
+                connection.execute(insert(table), rows)
+
+    def staircases(self, target: Target) -> dict[tuple[str, str], int]:
+        """The steps of a target by operator type and axis; empty where none was looked for, or found."""
+        query = select(tables.staircase).where(tables.staircase.c.target_id == self._target_id(target))
+        with reading(self._engine) as connection:
+            return {(row.op_type, row.axis): row.step for row in connection.execute(query)}
 
     def lut(self, target: Target) -> LatencyLut:
         """A snapshot of everything known about one target."""

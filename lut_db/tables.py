@@ -172,3 +172,13 @@ lease = Table(
     Column("acquired_at", Float, nullable=False),
     Column("heartbeat_at", Float, nullable=False),
 )
+staircase = Table(
+    "staircase",
+    metadata,
+    _id(),
+    _to("target"),
+    Column("op_type", String, nullable=False),
+    Column("axis", String, nullable=False),
+    Column("step", Integer, nullable=False),
+    UniqueConstraint("target_id", "op_type", "axis"),
+)

@@ -151,6 +151,7 @@ def _choice_table(gene: Gene) -> Array:
 def peak_bytes(cells: Cells, table: CellTable, dtype: str) -> Array:
     """The most that the tensors alive at one time need in each cell (cells), in bytes, the engine's own not counted."""
     made = np.array([ops.output(op).size for op in cells.operators])
+    hidden = np.array([hidden_size(op) for op in cells.operators])
     read = [[tensor.size for tensor in op.inputs] for op in cells.operators]
     most = np.zeros(table.size)
     for group in table.groups:
@@ -159,18 +160,27 @@ def peak_bytes(cells: Cells, table: CellTable, dtype: str) -> Array:
             first = next(i for i, (_, inputs, _) in enumerate(group.wiring) if "x0" in inputs)
             place = group.wiring[first][1].index("x0")
             sizes["x0"] = np.array([read[op][place] for op in group.operators[:, first]])
-            most[group.cells] = _most_alive(group, sizes)
+            most[group.cells] = _most_alive(group, sizes, hidden)
     return np.asarray(most * DTYPE_BYTES[dtype])
 
 
-def _most_alive(group: Group, sizes: dict[str, Array]) -> Array:
+def hidden_size(op: OpSpec) -> int:
+    """Elements alive inside an operator made of parts, at its worst moment, besides its input and output."""
+    inside = getattr(ops.operator(op.type), "inside", None)
+    if inside is None:
+        return 0
+    peak = network_peak_bytes(inside(op)) // DTYPE_BYTES[op.dtype]
+    return max(0, peak - op.inputs[0].size - ops.output(op).size)
+
+
+def _most_alive(group: Group, sizes: dict[str, Array], hidden: Array) -> Array:
     last = {name: i for i, (_, inputs, _) in enumerate(group.wiring) for name in inputs} | {
         group.output: len(group.wiring)
     }
     alive, most = {"x0"}, np.zeros(len(group.cells))
     for i, (*_, output) in enumerate(group.wiring):
         alive.add(output)
-        most = np.maximum(most, sum(sizes[name] for name in alive))
+        most = np.maximum(most, sum(sizes[name] for name in alive) + hidden[group.operators[:, i]])
         alive = {name for name in alive if last.get(name, i) > i}
     return most
 
@@ -183,7 +193,7 @@ def network_peak_bytes(graph: Graph) -> int:
     alive, most = {name for name, _ in graph.inputs}, 0
     for i, node in enumerate(graph.nodes):
         alive.add(node.output)
-        most = max(most, sum(sizes[name] for name in alive))
+        most = max(most, sum(sizes[name] for name in alive) + hidden_size(node.op) * DTYPE_BYTES[node.op.dtype])
         alive = {name for name in alive if last.get(name, i) > i}
     return most
 

@@ -39,7 +39,7 @@ RELU = "relu(1x8x4x4;float32)"
     [
         (("--engine", "warp", "--network", "mobilenet-v2"), 2, "engine must be one of onnxruntime, litert"),
         (("--network", "mobilenet-v9"), 2, "a network must be one of chamnet-a"),
-        (("--space", "outer"), 2, "a search space must be one of chamnet-mobile, chamnet-res, mbconv, macro, or"),
+        (("--space", "outer"), 2, "must be one of chamnet-mobile, chamnet-res, ofa-mobile, mbconv, macro, or"),
         (("--network", "mobilenet-v2", "--dtype", "int3"), 2, "--dtype must be among float32"),
         (("--network", "mobilenet-v2", "--threads", "4096"), 2, "threads must be at most"),
         (("--network", "mobilenet-v2", "--threads", "0"), 2, "--threads must be numbers"),

@@ -318,7 +318,7 @@ def test_an_older_schema_is_refused_until_it_is_upgraded(tmp_path: Path, monkeyp
     with open_store(tmp_path / "lut.db"):
         pass
     monkeypatch.setattr(database, "head", lambda: "9999")
-    with pytest.raises(SchemaError, match="older 0003; 'chamnet lut upgrade'"):
+    with pytest.raises(SchemaError, match="older 0004; 'chamnet lut upgrade'"):
         open_store(tmp_path / "lut.db")
 
 

@@ -13,6 +13,7 @@ from search.spaces.toml import load_space
 SPACES = {
     "chamnet-mobile": "search.spaces.chamnet_mobile",
     "chamnet-res": "search.spaces.chamnet_res",
+    "ofa-mobile": "search.spaces.ofa_mobile",
     "mbconv": "search.spaces.mbconv",
     "macro": "search.spaces.macro",
 }

@@ -101,7 +101,7 @@ def _store(bench: Bench, graphs: Mapping[str, Graph], answer: Batch, space: str,
             name=graphs[reply.id].name,
             space=space,
             graph=graph_to_json(graphs[reply.id]),
-            bursts_ns=tuple(map(tuple, reply.bursts_ns)),
+            bursts_ns=tuple(map(tuple, reply.bursts_ns or [[]])),
             started_s=tuple((at - origin) / 1e9 for at in reply.started_ns),
             loops=reply.loops,
             overhead_ns=reply.overhead_ns,
@@ -133,4 +133,10 @@ def at_usual_speed(reply: Measured, sentinel_ns: Sequence[tuple[int, int]], usua
 
 
 def _low(samples: Sequence[Array]) -> float:
-    return float(np.quantile(np.concatenate(samples), QUANTILE))
+    """Raises HostError where every sample was interrupted."""
+    clean = np.concatenate(samples)
+    if not clean.size:
+        raise HostError(
+            "a network must be timed undisturbed, but every sample was interrupted; repeat on a quieter machine"
+        )
+    return float(np.quantile(clean, QUANTILE))

@@ -1,4 +1,4 @@
-"""How little must be measured? Networks predicted from a few percent of a space's operators, actively or randomly chosen.
+"""How little must be measured? Networks predicted from a few percent of a space, actively or randomly chosen.
 
 Whole networks are measured, and all operators of many random networks; then tables are cut down to a share of them,
 the rest predicted, the calibration fitted on the same eight networks, and the errors of the others reported. Beside it

@@ -34,9 +34,18 @@ class MissingOpsError(LutError):
         self.operators = tuple(operators)
         listed = ", ".join(op.key for op in self.operators[:SHOWN]) + (", ..." if len(self.operators) > SHOWN else "")
         super().__init__(
-            f"no latency for {len(self.operators)} operators on {target.name!r}: {listed}; measure them with "
-            f"'chamnet profile --device {target.device} --engine {target.engine} --dtype {target.dtype} --ops FILE'"
+            f"no latency for {len(self.operators)} operators on {target.name!r}: {listed}; {_advice(target)}"
         )
+
+
+def _advice(target: Target) -> str:
+    if target.source == "imported":
+        return "its table was imported, and holds no more"
+    accelerator = "" if target.accelerator == "cpu" else f"--accelerator {target.accelerator} "
+    return (
+        f"measure them with 'chamnet profile --device {target.device} --engine {target.engine} {accelerator}"
+        f"--dtype {target.dtype} --ops FILE', or price them between measured ones with 'chamnet predict'"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from ops_catalog.parse import Parsed
 COLOURS = {"measured": "#2a78d6", "interpolated": "#d6962a", "estimated": "#d6562a", "missing": "#9aa5b1"}
 SHOWN = 25
 STRIP_HEIGHT = 46
+PLAIN_SUM = "Without a calibration the interval is that of the sum of operators, not of the whole network."
 LEAST_WIDTH_PERCENT = 0.15
 
 
@@ -52,7 +53,9 @@ def _summary(predictions: Sequence[Prediction], measured_ms: Mapping[str, float]
             "" if p.energy_mj is None else f"{p.energy_mj:.2f}",
             *(f"{p.share(label):.0f} %" for label in LABELS), p.calibration or "nothing",
         ])  # fmt: skip
-    return html_table(headings, rows)
+    told = [i for i in range(len(headings)) if any(row[i] for row in rows)]
+    note = "" if all(p.calibration for p in predictions) else f"<p>{PLAIN_SUM}</p>"
+    return html_table([headings[i] for i in told], [[row[i] for i in told] for row in rows]) + note
 
 
 def _unknown(parsed: Parsed) -> str:
@@ -83,7 +86,8 @@ def _strip(prediction: Prediction) -> str:
     boxes, left = [], 0.0
     for cost in known:
         width = 100 * cost.latency_ns / total
-        if width >= LEAST_WIDTH_PERCENT:
+        if width >= PLAIN_SUM = "Without a calibration the interval is that of the sum of operators, not of the whole network."
+LEAST_WIDTH_PERCENT:
             title = f"{cost.op.key}: {cost.latency_ns / 1e3:.1f} us, {width:.1f} %, {cost.label}"
             boxes.append(
                 f"<rect x='{left:.2f}%' width='{max(0.05, width - 0.05):.2f}%' height='{STRIP_HEIGHT}' "

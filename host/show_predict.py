@@ -42,6 +42,13 @@ def show_predictions(
     output.print(table)
     for p in predictions:
         _show_operators(p, top)
+    for p in predictions:
+        if not p.calibration:
+            output.print(
+                f"[yellow]note[/] {p.target.name} has no calibration: its interval is that of the sum of operators, not of "
+                f"the whole network; 'chamnet validate --engine {p.target.engine}' makes one",
+                highlight=False,
+            )  # fmt: skip
     for note in parsed.notes:
         output.print(f"[yellow]note[/] {note}", highlight=False)
     if parsed.unknown:

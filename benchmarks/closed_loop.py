@@ -6,7 +6,7 @@ a hand-scaled grid of widths and depths. What is chosen is chosen by the held-ou
 the test set, of a training with another seed. Latencies of single operators are measured on this machine first.
 
     pip install chamnet[train]
-    python -m benchmarks.closed_loop [--trainings 40] [--seeds 2] [--epochs 10] [--out docs/closed_loop.md]
+    python -m benchmarks.closed_loop [--trainings 40] [--seeds 2] [--epochs 10] [--out table.md]
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def sample_command(
     dataset: Dataset = "own",
     recipe: Recipe = "",
     accuracy: Annotated[str, typer.Option(help="column of a table")] = "accuracy_percent",
-    timeout_s: Annotated[float, typer.Option(help="longest run of a command")] = 3600.0,
+    timeout_s: Annotated[float, typer.Option(help="longest run of a command", min=0.1)] = 3600.0,
     retries: Annotated[int, typer.Option(help="further tries of a command", min=0)] = 1,
     jobs: Annotated[int, typer.Option(help="commands at once", min=1)] = 1,
     epochs: Annotated[int, typer.Option(help="epochs of a training", min=1)] = 10,

@@ -58,7 +58,7 @@ def search_command(
     dataset: Annotated[str, typer.Option(help="use samples of this data set only")] = "",
     recipe: Annotated[str, typer.Option(help="predict accuracy for this training recipe")] = "",
     samples_db: Annotated[str, typer.Option("--samples", help="database of accuracies, if not --db")] = "",
-    population: Annotated[int, typer.Option(help="children of a generation", min=20)] = 400,
+    population: Annotated[int, typer.Option(help="children of a generation", min=20)] = 500,
     generations: Annotated[int, typer.Option(help="generations", min=1)] = 120,
     verify_count: Annotated[int, typer.Option("--verify", help="measure so many of the networks found", min=0)] = 0,
     emulated: Annotated[
@@ -83,6 +83,8 @@ def search_command(
                "memory_mb": memory_mb}  # fmt: skip
         sweep = _sweep(limits)
         if sweep:
+            if latency_ms is not None:
+                raise UsageError("one of --latency-ms and --limits must be given, but got both")
             own["latency_ms"] = max(sweep)
         bounds = [*(Limit(name, value) for name, value in own.items() if value is not None), *bounds]
         _check_limits(bounds, targets)
@@ -151,8 +153,8 @@ def _check_limits(bounds: Sequence[Limit], targets: Sequence[Target]) -> None:
     if not bounds:
         raise UsageError(f"something must be limited, but got nothing; give one of {', '.join(UNITS)} or --limits")
     for bound in bounds:
-        if not bound.at_most > 0:
-            raise UsageError(f"{bound.quantity} must be above 0, but got {bound.at_most:g}")
+        if not 0 < bound.at_most < float("inf"):
+            raise UsageError(f"{bound.quantity} must be above 0 and finite, but got {bound.at_most:g}")
         if bound.quantity in OF_DEVICE and not targets:
             raise UsageError(f"{bound.quantity} must be of a device, but none is named; give --device")
 
@@ -175,7 +177,7 @@ def _sweep(text: str) -> tuple[float, ...]:
     if len(parts) != 3 or not parts[2].isdigit() or not 2 <= int(parts[2]) <= 1000:
         raise UsageError(f"--limits must read like 5:50:20 (from, to, how many), but got {text!r}")
     low, high = (_number("--limits", part) for part in parts[:2])
-    if not 0 < low < high:
+    if not 0 < low < high < float("inf"):
         raise UsageError(f"--limits must go up from above 0, but got {text!r}")
     return tuple(low + (high - low) * i / (int(parts[2]) - 1) for i in range(int(parts[2])))
 

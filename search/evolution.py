@@ -63,7 +63,7 @@ class Objective:
 class Effort:
     """How long to search; at least one child for each set of limits."""
 
-    population: int = 400
+    population: int = 500
     generations: int = 120
 
 
@@ -164,11 +164,10 @@ class _Search:
         order = np.argsort(-worth, kind="stable")[: CONTENDERS * ELITES]
         apart = (pool[order][:, None] != pool[order][None]).sum(axis=2) >= self.apart
         chosen: list[int] = []
-        for place in range(len(order)):
-            if apart[place, chosen].all():
-                chosen.append(place)
-            if len(chosen) == ELITES:
-                break
+        free = np.ones(len(order), bool)
+        while len(chosen) < ELITES and free.any():
+            chosen.append(int(free.argmax()))
+            free &= apart[chosen[-1]]
         kept = order[chosen]
         self.genomes[row, : len(kept)], self.fitness[row, : len(kept)] = pool[kept], worth[kept]
         self.fitness[row, len(kept) :] = -np.inf

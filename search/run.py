@@ -77,7 +77,7 @@ def search(store: LutStore, samples: Sequence[AccuracySample], question: Questio
     objective = _objective(question, costs, predictor, recipe)
     evolved = evolve(objective, np.random.default_rng(question.seed), question.effort)
     clock.lap("search")
-    _refuse_unmet(question, evolved)
+    _refuse_unmet(question, objective, evolved)
     candidates = _candidates(question, objective, costs, predictor, recipe, evolved)
     return SearchResult(
         space=question.space,
@@ -137,6 +137,8 @@ def _fit(
 def _risk_factor(model: CostModel, risk: float | None) -> float:
     if risk is None:
         return 1.0
+    if not 0.0 < risk <= 0.5:
+        raise LutError(f"--risk must be a probability above 0 and up to 0.5, such as 0.05, but got {risk:g}")
     if model.latency_std is None:
         raise LutError(
             f"--risk must have a calibration to judge by, but {model.target.name!r} has none for {model.space.name}; "
@@ -160,13 +162,20 @@ def _objective(question: Question, costs: Costs, predictor: Predictor, recipe: i
     return Objective(within, accuracy, limited, limit_rows(question.limits, sweep))
 
 
-def _refuse_unmet(question: Question, evolved: Evolved) -> None:
+def _refuse_unmet(question: Question, objective: Objective, evolved: Evolved) -> None:
+    """Raises LutError where no row of limits can be met, naming the limits that the nearest network exceeds."""
     if (evolved.excess > 0).all():
-        limit = question.limits[0]
-        nearest = "-".join(map(str, evolved.nearest[int(evolved.excess.argmin())]))
+        row = int(evolved.excess.argmin())
+        nearest = evolved.nearest[row]
+        costs = objective.costs(nearest[None])[0]
+        over = [
+            f"{limit.quantity} (at least {cost:.4g}, {100 * (cost / bound - 1):.1f} % above {bound:.4g})"
+            for limit, cost, bound in zip(question.limits, costs, objective.limits[row], strict=True)
+            if cost > bound
+        ]
         raise LutError(
-            f"some network of {question.space.name} must meet the limits, but the nearest found exceeds them by "
-            f"{100 * float(evolved.excess.min()):.1f} % ({nearest}); raise {limit.quantity} or choose another space"
+            f"some network of {question.space.name} must meet the limits, but the nearest found, "
+            f"{'-'.join(map(str, nearest))}, exceeds {', '.join(over)}; raise them or choose another space"
         )
 
 

@@ -90,21 +90,35 @@ def _sample(
         raise ValueError("every gene must have a value, but got none")
     genome = _genome(space, values)
     space.check(genome)
-    percent = float(row[accuracy])
+    percent = _number("an accuracy", row[accuracy])
     if not (math.isfinite(percent) and 0 <= percent <= 100):
         raise ValueError(f"an accuracy must be from 0 to 100 percent, but got {row[accuracy]}")
-    cost = row.get("cost_s")
+    seed, cost = _number("a seed", row.get("seed") or "0"), row.get("cost_s")
     return AccuracySample(
-        blank.space, format_genome(genome), blank.dataset, blank.recipe, percent, int(row.get("seed") or 0),
-        cost_s=float(cost) if cost else None, source=row.get("source") or "csv", created_at=time.time(),
+        blank.space, format_genome(genome), blank.dataset, blank.recipe, percent, int(seed),
+        cost_s=_number("cost_s", cost) if cost else None, source=row.get("source") or "csv", created_at=time.time(),
     )  # fmt: skip
+
+
+def _number(name: str, text: str | None) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        raise ValueError(f"{name} must be a number, but got {text or 'nothing'}") from None
 
 
 def _genome(space: SearchSpace, values: Sequence[str]) -> Genome:
     if len(values) > 1 or len(space.genes) == 1:
-        return tuple(int(float(value)) for value in values)
+        return tuple(_whole(value) for value in values)
     text = values[0]
     return tuple(map(int, text)) if "-" not in text and len(text) == len(space.genes) else parse_genome(text)
+
+
+def _whole(text: str) -> int:
+    number = _number("a gene", text)
+    if not number.is_integer():
+        raise ValueError(f"a gene must be a whole number, but got {text}")
+    return int(number)
 
 
 def write_csv(space: SearchSpace, samples: Sequence[AccuracySample], path: Path) -> None:

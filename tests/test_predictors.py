@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from lut_db.errors import LutError
 from lut_db.samples import AccuracySample, open_samples
 from search.cells import Arithmetic, Array, build_cells
 from search.evaluators import Options, open_evaluator
+from search.evaluators.process import KEPT_BYTES, run_command
 from search.predictors import PREDICTORS, Inputs, fit_predictor, gp, plain_inputs
 from search.predictors.design import learn_design
 from search.predictors.evaluate import scores
@@ -66,12 +68,21 @@ def test_the_process_knows_how_far_it_is_off(process: gp.GaussianProcess) -> Non
 
 def test_the_gradient_of_the_objective_is_its_gradient() -> None:
     design = learn_design(NETWORKS.part(SEEN[:40]))
-    numbers, basis = design.numbers(NETWORKS.part(SEEN[:40])), design.one_hot(NETWORKS.part(SEEN[:40]))
-    problem = gp._problem(design, numbers, basis)
+    few = NETWORKS.part(SEEN[:40])
+    problem = gp._problem(design, design.numbers(few), design.one_hot(few), design.tallies(few))
     target = (ACCURACY[SEEN[:40]] - ACCURACY[SEEN[:40]].mean()) / ACCURACY[SEEN[:40]].std()
     theta = problem.prior[0] + np.random.default_rng(1).normal(0, 0.3, problem.prior.shape[1])
     away = check_grad(lambda t: problem.objective(t, target)[0], lambda t: problem.objective(t, target)[1], theta)
     assert away < 1e-3
+
+
+def test_genes_of_the_same_choices_are_alike_and_their_choices_are_tallied() -> None:
+    rng = np.random.default_rng(3)
+    genes = np.stack([rng.choice(c, 50) for c in ((1, 2), (3, 5), (1, 2), (1, 2))], axis=1)
+    design = learn_design(plain_inputs(genes))
+    assert design.alike == [[0, 2, 3]]
+    ones = (genes[:, [0, 2, 3]] == 1).mean(axis=1)
+    np.testing.assert_allclose(design.tallies(plain_inputs(genes))[:, 0], (ones - 0.5) * 3**0.5)
 
 
 def test_leaving_one_out_is_what_refitting_without_it_gives(process: gp.GaussianProcess) -> None:
@@ -215,6 +226,42 @@ def test_a_script_that_hangs_prints_garbage_or_dies_is_a_marked_row(body: str, r
     assert time.monotonic() - started < 30
 
 
+def test_a_run_is_ended_though_something_it_left_behind_still_holds_its_output(tmp_path: Path) -> None:
+    body = "import subprocess; subprocess.Popen(['sleep', '30'], start_new_session=True); time.sleep(30)"
+    started = time.monotonic()
+    assert "longer than 1 s" in failure_of(body, tmp_path)
+    assert time.monotonic() - started < 15
+
+
+def test_a_run_that_prints_for_ever_is_ended_and_only_its_end_is_kept(tmp_path: Path) -> None:
+    ended = run_command(["sh", "-c", "yes"], "", 1.0, threading.Event())
+    assert ended.status is None
+    assert 0 < len(ended.out) <= KEPT_BYTES
+
+
+def test_what_a_run_printed_last_is_kept_to_its_end(tmp_path: Path) -> None:
+    body = "print('x' * 500_000); print(json.dumps({'accuracy': 71.5}))"
+    evaluator = open_evaluator("command", space_named("macro"), Options(script(tmp_path, body)))
+    (found,) = evaluator.evaluate([(0,) * 8])
+    assert found.accuracy_percent == 71.5
+
+
+def test_outcomes_come_as_they_are_ready_and_the_rest_end_with_the_sampling(tmp_path: Path) -> None:
+    body = f"time.sleep(60 if asked['genome'][0] else 0); {GOOD}"
+    evaluator = open_evaluator("command", space_named("macro"), Options(script(tmp_path, body), jobs=2))
+    started = time.monotonic()
+    outcomes = evaluator.evaluate([(1,) * 8, (0,) * 8])
+    assert next(outcomes).genome == (0,) * 8
+    outcomes.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - started < 30
+
+
+def failure_of(body: str, tmp_path: Path) -> str:
+    options = Options(script(tmp_path, body), timeout_s=1.0, retries=0)
+    (found,) = open_evaluator("command", space_named("macro"), options).evaluate([(0,) * 8])
+    return found.failure
+
+
 def test_a_second_try_can_succeed(tmp_path: Path) -> None:
     body = "sys.exit(1) if asked['try'] == 0 else print(json.dumps({'accuracy': 70}))"
     evaluator = open_evaluator("command", space_named("macro"), Options(script(tmp_path, body), retries=1))
@@ -336,6 +383,8 @@ def test_the_commands_around_samples_work_together(
         (("--space", "macro"), "something must be limited"),
         (("--space", "macro", "--latency-ms", "3"), "must be of a device"),
         (("--space", "macro", "--macs-m", "-3"), "must be above 0"),
+        (("--space", "macro", "--macs-m", "inf"), "must be above 0 and finite"),
+        (("--space", "macro", "--latency-ms", "3", "--limits", "2:5:3"), "but got both"),
         (("--space", "macro", "--macs-m", "30", "--limits", "5"), "must read like 5:50:20"),
         (("--space", "macro", "--macs-m", "30", "--limits", "5:2:3"), "must go up"),
         (("--space", "macro", "--macs-m", "30", "--fix", "layer9=1"), "must have the gene"),
@@ -343,7 +392,7 @@ def test_the_commands_around_samples_work_together(
         (("--space", "macro", "--macs-m", "30", "--fix", "layer0"), "--fix must read like"),
         (("--space", "macro", "--limit", "latency_ms=3"), "--limit must read like"),
         (("--space", "macro", "--macs-m", "30"), "at least 8 trained networks, but got 0"),
-        (("--space", "mbconv", "--macs-m", "1"), "exceeds them by"),
+        (("--space", "mbconv", "--macs-m", "1"), "exceeds macs_m"),
         (("--space", "macro", "--device", "phone", "--latency-ms", "3"), "one table must match --device phone"),
     ],
 )

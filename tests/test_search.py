@@ -298,10 +298,18 @@ def test_fixed_genes_keep_their_values(stored: LutStore) -> None:
     assert {candidate.genome[0] for candidate in result.candidates} == {1}
 
 
+def test_a_gene_fixed_twice_to_one_value_has_it_once() -> None:
+    assert space_named("macro").narrowed({"layer0": (1, 2, 1)}).genes[0].choices == (1, 2)
+
+
 def test_what_cannot_be_searched_is_an_error_that_says_why(stored: LutStore) -> None:
     known = samples_of(space_named("macro"))
-    with pytest.raises(LutError, match=r"exceeds them by \d+"):
-        search(stored, known, question(limits=(Limit("latency_ms", 0.001),)))
+    with pytest.raises(LutError, match=r"exceeds latency_ms \(at least [\d.]+, [\d.]+ % above 0.001\); raise"):
+        search(stored, known, question(limits=(Limit("latency_ms", 0.001), Limit("params_m", 100.0))))
+    with pytest.raises(LutError, match=r"exceeds params_m \("):
+        search(stored, known, question(limits=(Limit("latency_ms", 100.0), Limit("params_m", 0.01))))
+    with pytest.raises(LutError, match=r"--risk must be a probability above 0 and up to 0.5"):
+        search(stored, known, question(risk=1.5))
     with pytest.raises(LutError, match="at least 8 trained networks, but got 3"):
         search(stored, known[:3], question())
     with pytest.raises(LutError, match="must have energies"):

@@ -281,6 +281,15 @@ def test_networks_of_the_benchmark_spaces_export_and_run(name: str, dtype: str, 
         ('"hard_swish"', '"tanh"', "activation must be among"),
         ("resolution = [32, 48]", "resolution = [", "readable TOML"),
         ("depth = 2", 'depth = "two"', "stage2_depth must be from 1"),
+        ("resolution = [32, 48]", "resolution = [[32], [48]]", "a value or a list of them"),
+        ("classes = 10", "classes = [10, 20]", "classes must be one value"),
+        ("classes = 10", 'activation = ["relu", "relu6"]', "lists go in stages"),
+        ('name = "own"', 'name = "mbconv"', "a name of its own"),
+        (
+            "middle = [8, 16]",
+            "middle = [8, 16]\nkernel = [3, 5]",
+            "of block bottleneck must have .* only, but got kernel",
+        ),
     ],
 )
 def test_a_description_that_cannot_be_meant_is_refused(old: str, new: str, message: str, tmp_path: Path) -> None:

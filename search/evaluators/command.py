@@ -5,23 +5,23 @@ The script reads one JSON object from its standard input,
     {"space": "mbconv", "genome": [6, 3, 1, ...], "genes": {"b0_e": 6, ...}, "seed": 0, "try": 0}
 
 and prints one as the last line of its standard output, ``{"accuracy": 71.3}`` in percent. Anything it prints before
-that, or on standard error, is its own affair. A run that takes too long is ended with all that it started.
+that, or on standard error, is its own affair. A run that takes too long is ended with its process group, and so are all
+runs when sampling is interrupted.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
-import signal
-import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from lut_db.errors import LutError
 from search.evaluators import Evaluation, Options
+from search.evaluators.process import run_command
 from search.spaces.space import Genome, Genomes, SearchSpace
 
 SHOWN = 200
@@ -38,18 +38,26 @@ class Command:
         self._options = options
 
     def evaluate(self, genomes: Sequence[Genome]) -> Iterator[Evaluation]:
+        """Outcomes as they come: one that hangs keeps none of the others from being stored."""
+        stop = threading.Event()
         with ThreadPoolExecutor(self._options.jobs) as threads:
-            yield from threads.map(self._evaluate, genomes)
+            runs = [threads.submit(self._evaluate, genome, stop) for genome in genomes]
+            try:
+                for run in as_completed(runs):
+                    yield run.result()
+            finally:
+                stop.set()
+                threads.shutdown(cancel_futures=True)
 
-    def _evaluate(self, genome: Genome) -> Evaluation:
+    def _evaluate(self, genome: Genome, stop: threading.Event) -> Evaluation:
         start, failure = time.monotonic(), ""
         for attempt in range(1 + self._options.retries):
-            accuracy, failure = self._run(genome, attempt)
+            accuracy, failure = self._run(genome, attempt, stop)
             if accuracy is not None:
                 return Evaluation(genome, accuracy, "", time.monotonic() - start)
         return Evaluation(genome, None, failure, time.monotonic() - start)
 
-    def _run(self, genome: Genome, attempt: int) -> tuple[float | None, str]:
+    def _run(self, genome: Genome, attempt: int, stop: threading.Event) -> tuple[float | None, str]:
         """Accuracy, or why there is none."""
         genes = dict(zip((gene.name for gene in self._space.genes), genome, strict=True))
         request = {
@@ -60,21 +68,14 @@ class Command:
             "try": attempt,
         }
         try:
-            process = subprocess.Popen(
-                self._arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                errors="replace", start_new_session=True,
-            )  # fmt: skip
+            ended = run_command(self._arguments, json.dumps(request) + "\n", self._options.timeout_s, stop)
         except OSError as error:
             return None, f"the command cannot be started: {error}"
-        try:
-            out, err = process.communicate(json.dumps(request) + "\n", timeout=self._options.timeout_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        if ended.status is None:
             return None, f"the command took longer than {self._options.timeout_s:g} s"
-        if process.returncode != 0:
-            return None, f"the command ended with status {process.returncode}: {err.strip()[-SHOWN:]}"
-        return _accuracy(out)
+        if ended.status != 0:
+            return None, f"the command ended with status {ended.status}: {ended.err.strip()[-SHOWN:]}"
+        return _accuracy(ended.out)
 
 
 def _accuracy(out: str) -> tuple[float | None, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Images:
     """A data set: images n x height x width x 3 (uint8), labels n."""
 
@@ -32,6 +34,14 @@ class Images:
     @property
     def classes(self) -> int:
         return int(max(self.train_labels.max(), self.held_out_labels.max(), self.test_labels.max())) + 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of what is trained on: differs wherever the images or labels do."""
+        found = hashlib.sha256(repr(self.train.shape).encode())
+        for array in (self.train, self.train_labels):
+            found.update(array.tobytes())
+        return found.hexdigest()[:12]
 
     def train_tensors(self, side: int) -> tuple[Any, Any]:
         return _tensors(self.train, self.train_labels, side)

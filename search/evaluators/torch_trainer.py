@@ -109,7 +109,7 @@ class TorchTrainer:
             return None
         folder = Path(self._options.work)
         folder.mkdir(parents=True, exist_ok=True)
-        facts = f"{self._options.epochs}-{self._options.seed}"
+        facts = f"{self.data.fingerprint}-{self._options.epochs}-{self._options.seed}"
         return folder / f"{Path(self._space.name).name}-{format_genome(genome)}-{facts}.pt"
 
 
@@ -203,12 +203,15 @@ def _accuracy(module: Any, images: Any, labels: Any, device: Any) -> float:
 
 
 def _resume(path: Path | None, module: Any, optimiser: Any, device: Any) -> int:
-    """Epochs that a checkpoint brings; 0 where there is none."""
+    """Epochs that a checkpoint brings; 0 where there is none that can be read."""
     import torch
 
     if path is None or not path.exists():
         return 0
-    state = torch.load(path, map_location=device, weights_only=True)
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception:  # whatever its reader stumbles over
+        return 0
     module.load_state_dict(state["module"])
     optimiser.load_state_dict(state["optimiser"])
     return int(state["epochs"])

@@ -37,6 +37,15 @@ class Design:
         both = [slice(0, self.genes), slice(self.genes, len(self.mean))]
         return both if len(self.mean) > self.genes else both[:1]
 
+    @property
+    def alike(self) -> list[list[int]]:
+        """Genes that have the same choices, wherever there are any."""
+        groups: dict[tuple[float, ...], list[int]] = {}
+        for gene, levels in enumerate(self.levels):
+            if levels is not None:
+                groups.setdefault(tuple(levels.tolist()), []).append(gene)
+        return [genes for genes in groups.values() if len(genes) > 1]
+
     def numbers(self, inputs: Inputs) -> Array:
         """Standardised columns (n x p)."""
         return (_columns(inputs, self.logs, self.recipes) - self.mean) / self.std
@@ -47,6 +56,16 @@ class Design:
         plain = [j for j, levels in enumerate(self.levels) if levels is None]
         plain += list(range(len(self.levels), len(self.mean)))
         return np.hstack([*hot, self.numbers(inputs)[:, plain]])
+
+    def tallies(self, inputs: Inputs) -> Array:
+        """Share of each choice among genes of the same choices, around what chance gives and about as wide (n x t)."""
+        found = [np.zeros((len(inputs), 0))]
+        for genes in self.alike:
+            levels = self.levels[genes[0]]
+            assert levels is not None
+            share = (inputs.genes[:, genes, None] == levels).sum(axis=1, dtype=np.int16) / len(genes)
+            found.append((share - 1.0 / len(levels)) * len(genes) ** 0.5)
+        return np.hstack(found)
 
 
 def learn_design(inputs: Inputs) -> Design:

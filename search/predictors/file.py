@@ -13,7 +13,19 @@ from search.predictors import Array
 from search.predictors.design import Design
 from search.predictors.gp import GaussianProcess
 
-FIELDS = ("lengths", "variances", "numbers", "basis", "target", "weights", "lower", "shift", "scale", "ceiling")
+FIELDS = (
+    "lengths",
+    "variances",
+    "numbers",
+    "basis",
+    "tallies",
+    "target",
+    "weights",
+    "lower",
+    "shift",
+    "scale",
+    "ceiling",
+)
 SCALARS = ("shift", "scale", "ceiling")
 
 

@@ -22,9 +22,7 @@ from lut_db.lut import LatencyLut
 from ops_catalog import ops
 from ops_catalog.spec import OpSpec
 from search.predictors import Array
-from search.predictors.gp import JITTER
-from search.predictors.gp import _matern as matern
-from search.predictors.gp import _Problem as Problem
+from search.predictors.gp import JITTER, Problem, matern
 from search.predictors.op_features import LOGS, SIZES, Steps, describe_all
 from search.predictors.threads import one_thread
 

@@ -148,7 +148,7 @@ class SearchSpace:
             gene = self.genes[self.index[name]]
             if not values or not all(map(gene.has, values)):
                 raise SpecError(f"{name} of {self.name} must be among {gene.choices}, but got {tuple(values)}")
-        genes = (replace(g, choices=tuple(sorted(choices.get(g.name, g.choices)))) for g in self.genes)
+        genes = (replace(g, choices=tuple(sorted(set(choices.get(g.name, g.choices))))) for g in self.genes)
         return replace(self, genes=tuple(genes))
 
     def _values(self, segment: Segment, chosen: Mapping[str, int]) -> list[int]:

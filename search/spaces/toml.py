@@ -1,9 +1,11 @@
-"""A search space described in a TOML file. Every value may be a list of choices; those with several become genes.
+"""A search space described in a TOML file. Values may be lists of choices; those with several become genes.
+
+What decides the network's frame (name, classes, the common activation, blocks, strides) is one value.
 
 name = "my-space"
 resolution = [160, 192, 224]
 classes = 1000                      # 1000 where it is left out
-activation = "relu6"                # of every stage that names none
+activation = "relu6"                # of the stem, and of every stage that names none
 
 [stem]
 channels = [16, 24]
@@ -19,7 +21,7 @@ kernel = [3, 5]                     # 3; of inverted_residual and conv
 expansion = [3, 6]                  # of inverted_residual; 1 leaves its first convolution out; 6
 squeeze_excite = [0, 4]             # of inverted_residual: channels by this divisor, 0 for none; 0
 middle = [16, 32]                   # of bottleneck: its width inside
-activation = ["relu", "hard_swish"] # a choice of texts is numbered in the genome: 0, 1
+activation = ["relu", "hard_swish"] # of inverted_residual and conv; numbered in the genome: 0, 1
 
 [head]                              # may be left out
 channels = 1280                     # a 1x1 convolution before the classifier
@@ -28,7 +30,7 @@ channels = 1280                     # a 1x1 convolution before the classifier
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,10 +43,20 @@ from ops_catalog.spec import SpecError
 from search.spaces.space import Gene, SearchSpace, Segment, halved, image
 
 ACTIVATIONS = (*FUSED, *SEPARATE)
-BLOCKS = ("inverted_residual", "bottleneck", "basic_residual", "conv")
+BLOCKS = {
+    "inverted_residual": {"kernel", "expansion", "squeeze_excite", "activation"},
+    "bottleneck": {"middle"},
+    "basic_residual": set(),
+    "conv": {"kernel", "activation"},
+}  # type: dict[str, set[str]]
+"""What each can be told beside EVERY_STAGE: a choice without effect would be searched in vain."""
+
+EVERY_STAGE = {"block", "channels", "stride", "depth"}
+BUILT_IN = ("chamnet-mobile", "chamnet-res", "mbconv", "macro", "ofa-mobile")
+"""Names that have samples and calibrations of their own."""
+
 TOP = {"name", "resolution", "classes", "activation", "stem", "stage", "head"}
 STEM = {"channels", "kernel", "stride"}
-STAGE = {"block", "channels", "stride", "depth", "kernel", "expansion", "squeeze_excite", "middle", "activation"}
 HEAD = {"channels"}
 FIXED = {"block", "stride", "classes", "name"}
 LARGEST = {"kernel": 31, "depth": 64, "expansion": 64, "resolution": 4096}
@@ -86,22 +98,32 @@ def load_space(path: Path) -> SearchSpace:
 
 def _space(body: Mapping[str, Any], stem: str) -> SearchSpace:
     _known("a space", body, TOP)
-    stages, activation = body.get("stage"), body.get("activation", "relu6")
+    name, stages, activation = body.get("name", stem), body.get("stage"), body.get("activation", "relu6")
+    if not isinstance(name, str) or not name or name in BUILT_IN:
+        raise SpecError(f"a space must have a name of its own, none of {', '.join(BUILT_IN)}, but got {name!r}")
+    if activation not in ACTIVATIONS:
+        raise SpecError(
+            f"activation must be one of {', '.join(ACTIVATIONS)}, but got {activation!r}; lists go in stages"
+        )
     if not isinstance(stages, list) or not stages:
         raise SpecError("a space must have at least one [[stage]], but got none")
     settings = [{"resolution": _setting("resolution", body.get("resolution", 224), "")}]
+    classes = _setting("classes", body.get("classes", 1000), "").choices[0]
     settings.append(_table("stem", body.get("stem", {}), STEM, {"channels": 32, "kernel": 3, "stride": 2}))
     for number, stage in enumerate(stages, 1):
-        settings.append(_table(f"stage{number}", stage, STAGE, _defaults(stage, activation)))
+        defaults = _defaults(stage, activation)
+        place = f"stage{number}"
+        _known(f"{place} of block {stage['block']}", stage, EVERY_STAGE | BLOCKS[stage["block"]])
+        settings.append(_table(place, stage, stage.keys(), defaults))
     settings.append(_table("head", body.get("head", {}), HEAD, {"channels": 0}))
     genes = [_gene(setting) for part in settings for setting in part.values() if len(setting.choices) > 1]
-    space = SearchSpace(str(body.get("name", stem)), tuple(genes), _segments(settings, body))
+    space = SearchSpace(name, tuple(genes), _segments(settings, activation, classes))
     space.decode(tuple(gene.choices[-1] for gene in genes))
     return space
 
 
 def _defaults(stage: Any, activation: Any) -> dict[str, Any]:
-    if not isinstance(stage, dict) or stage.get("block") not in BLOCKS:
+    if not isinstance(stage, dict) or not isinstance(stage.get("block"), str) or stage["block"] not in BLOCKS:
         raise SpecError(f"the block of a stage must be one of {', '.join(BLOCKS)}, but got {stage}")
     needed = {"channels"} | ({"middle"} if stage["block"] == "bottleneck" else set())
     if missing := needed - stage.keys():
@@ -110,7 +132,7 @@ def _defaults(stage: Any, activation: Any) -> dict[str, Any]:
     return {**common, "expansion": 6, "squeeze_excite": 0} if stage["block"] == "inverted_residual" else common
 
 
-def _table(place: str, given: Any, known: set[str], defaults: Mapping[str, Any]) -> dict[str, Setting]:
+def _table(place: str, given: Any, known: Collection[str], defaults: Mapping[str, Any]) -> dict[str, Setting]:
     if not isinstance(given, dict):
         raise SpecError(f"{place} must be a table, but got {given!r}")
     _known(place, given, known)
@@ -120,6 +142,8 @@ def _table(place: str, given: Any, known: set[str], defaults: Mapping[str, Any])
 def _setting(name: str, value: Any, place: str) -> Setting:
     choices = tuple(value) if isinstance(value, list) else (value,)
     gene = f"{place}_{name}" if place else name
+    if not all(isinstance(choice, int | float | str) for choice in choices):
+        raise SpecError(f"{gene} must be a value or a list of them, but got {value!r}")
     if not choices or len(set(choices)) < len(choices) or (name in FIXED and len(choices) > 1):
         raise SpecError(f"{gene} must be {'one value' if name in FIXED else 'different values'}, but got {value!r}")
     if name == "activation":
@@ -138,11 +162,11 @@ def _gene(setting: Setting) -> Gene:
     return Gene(setting.gene, tuple(range(len(setting.choices))) if numbered else setting.choices)
 
 
-def _segments(settings: list[dict[str, Setting]], body: Mapping[str, Any]) -> tuple[Segment, ...]:
+def _segments(settings: list[dict[str, Setting]], activation: str, classes: int) -> tuple[Segment, ...]:
     resolution, stem, *stages, head = settings
     size = resolution["resolution"]
     strides: list[int] = []
-    chain = [_segment(size, Setting((3,), ""), strides, stem, partial(_stem, body.get("activation", "relu6")))]
+    chain = [_segment(size, Setting((3,), ""), strides, stem, partial(_stem, activation))]
     strides.append(stem["stride"].choices[0])
     enter = stem["channels"]
     for stage in stages:
@@ -152,7 +176,7 @@ def _segments(settings: list[dict[str, Setting]], body: Mapping[str, Any]) -> tu
         strides, enter = [*strides, stride], stage["channels"]
         if depth.choices != (1,):
             chain.append(_repeated(_segment(size, enter, strides, inside, partial(_block, 1)), depth))
-    return (*chain, _segment(size, enter, strides, head, partial(_head, body.get("classes", 1000))))
+    return (*chain, _segment(size, enter, strides, head, partial(_head, classes)))
 
 
 def _segment(size: Setting, enter: Setting, strides: list[int], settings: Settings, build: Any) -> Segment:
@@ -210,6 +234,6 @@ def _head(classes: int, net: Network, x: str, chosen: Mapping[str, Any]) -> str:
     return classifier(net, x, classes)
 
 
-def _known(place: str, given: Mapping[str, Any], known: set[str]) -> None:
+def _known(place: str, given: Mapping[str, Any], known: Collection[str]) -> None:
     if unknown := given.keys() - known:
         raise SpecError(f"{place} must have {', '.join(sorted(known))} only, but got {', '.join(sorted(unknown))}")

@@ -13,9 +13,10 @@ import queue
 import signal
 import sys
 import threading
-from typing import Any, Callable, Iterable, Iterator, List, Optional
+from typing import Callable, Iterable, Iterator, Optional
 
 from agent import phone
+from agent.engines.launch import kill_all
 from agent.protocol import Message, encode
 from agent.serve import serve
 
@@ -37,32 +38,33 @@ def main() -> None:
         wire.write(encode(message) + "\n")
         wire.flush()
 
-    leave = once(phone.release if arguments.hold else lambda: None)
+    leave = Leaving(phone.release if arguments.hold else lambda: None)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, lambda number, _: end_by(number, leave))
     if arguments.hold:
         phone.hold()
-        for number in (signal.SIGHUP, signal.SIGTERM):
-            signal.signal(number, lambda *_: end(leave))
     try:
         serve(lines_of(sys.stdin, leave), send)
     finally:
         leave()
 
 
-def once(act: Callable[[], None]) -> Callable[[], None]:
-    """The act, done by whoever calls first; others wait for its end."""
-    lock = threading.RLock()
-    done: List[bool] = []
+class Leaving:
+    """An act for the end, done by whoever comes first; other threads wait for it to be done."""
 
-    def first() -> None:
-        with lock:
-            if not done:
-                done.append(True)
-                act()
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+        self._lock = threading.RLock()
+        self.begun = False
 
-    return first
+    def __call__(self) -> None:
+        with self._lock:
+            if not self.begun:
+                self.begun = True
+                self._act()
 
 
-def lines_of(source: Iterable[str], leave: Callable[[], None]) -> Iterator[str]:
+def lines_of(source: Iterable[str], leave: Leaving) -> Iterator[str]:
     """The lines as they come, read beside the work, so that the end of the host is seen during it."""
     waiting: "queue.Queue[Optional[str]]" = queue.Queue()
 
@@ -83,9 +85,20 @@ def lines_of(source: Iterable[str], leave: Callable[[], None]) -> Iterator[str]:
         yield line
 
 
-def end(leave: Callable[[], Any]) -> None:
+def end(leave: Leaving) -> None:
+    kill_all()
     leave()
     os._exit(0)
+
+
+def end_by(number: int, leave: Leaving) -> None:
+    """Ends as the signal would have; where the end has begun, it comes anyway."""
+    if leave.begun:
+        return
+    kill_all()
+    leave()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,15 @@ PROBES, PROBE_STEPS = 9, 20_000
 
 def read_conditions() -> Dict[str, Any]:
     """Frequencies in kHz, governor, load, steal in ticks, temperatures in millidegrees, tunables, threads, and of a
-    phone what ``read_phone`` tells, also where the agent reaches it through a prefix."""
-    found = {
-        "time_ns": time.perf_counter_ns(),
+    phone what ``read_phone`` tells; only that where the agent reaches it through a prefix."""
+    here = {} if prefix() else _read_here()
+    found: Dict[str, Any] = {"time_ns": time.perf_counter_ns(), **here, **read_phone()}
+    return {name: value for name, value in found.items() if value not in (None, {})}
+
+
+def _read_here() -> Dict[str, Any]:
+    """Of the machine that this runs on."""
+    return {
         "freq_khz": _frequencies(),
         "governor": _first("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "load1": _load1(),
@@ -32,9 +38,7 @@ def read_conditions() -> Dict[str, Any]:
         "threads": _threads(),
         "throttled_us": _throttled_us(),
         "probe_ns": probe_ns(),
-        **read_phone(),
     }
-    return {name: value for name, value in found.items() if value not in (None, {})}
 
 
 def probe_ns() -> Optional[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -18,7 +19,11 @@ PHONE = "CHAMNET_PHONE"
 """Environment variable: "usb" or "network", how the phone is connected; absent where the device is none."""
 
 HELD = "/data/local/tmp/chamnet/held"
+ENDING = (signal.SIGHUP, signal.SIGTERM)
 ANSWER_LIMIT_S = 30.0
+GOING_S = 5
+"""For an agent to put values back; then it was ended in the middle of it."""
+
 AIRPLANE_SDK = 30
 """Android 11, the first whose shell may switch all radios."""
 
@@ -31,26 +36,30 @@ KEPT = (
 """Namespace, setting and the value it has while measuring: the screen on and dark, so that the phone never sleeps."""
 
 _HOLD = """
+mkdir -p "$(dirname {held})"
+n=0
+while [ -f {held}.going ] && [ $n -lt {going_s} ]; do sleep 1; n=$((n + 1)); done
+[ ! -f {held}.going ] || mv {held}.going {held}
 [ -f {held} ] || {{
-  mkdir -p "$(dirname {held})"
-  {{ {reads} }} > {held}.new && mv {held}.new {held}
+  {{ {reads} echo end; }} > {held}.new && grep -q '^end$' {held}.new && mv {held}.new {held}
 }}
+[ -f {held} ] || exit 1
 {writes}
 input keyevent KEYCODE_WAKEUP
 """
+"""Nothing is changed unless all old values are written down; another agent that puts them back now is waited for."""
 
 _RELEASE = """
-[ -f {held} ] || exit 0
+mv {held} {held}.going 2>/dev/null || exit 0
 while read -r space name value; do
-  case "$space" in
-    airplane) cmd connectivity airplane-mode "$value" ;;
-    *) case "$value" in
-         null|"") settings delete "$space" "$name" ;;
-         *) settings put "$space" "$name" "$value" ;;
-       esac ;;
+  case "$space:$value" in
+    end:*|*:) ;;
+    airplane:*) cmd connectivity airplane-mode "$value" < /dev/null ;;
+    *:null) settings delete "$space" "$name" < /dev/null ;;
+    *) settings put "$space" "$name" "$value" < /dev/null ;;
   esac
-done < {held}
-rm -f {held}
+done < {held}.going
+rm -f {held}.going
 """
 
 _READ = r"""
@@ -64,7 +73,8 @@ done
 echo "boot_id=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 echo "fingerprint=$(getprop ro.build.fingerprint)"
 echo "thermal_status=$(dumpsys thermalservice 2>/dev/null | sed -n 's/^Thermal Status: *//p' | head -n 1)"
-dumpsys battery 2>/dev/null | sed -n 's/^ *\(level\|status\|temperature\): */battery.\1=/p'
+dumpsys battery 2>/dev/null | sed -n -e 's/^ *level: */battery.level=/p' -e 's/^ *status: */battery.status=/p' \
+  -e 's/^ *temperature: */battery.temperature=/p'
 """
 
 
@@ -76,13 +86,26 @@ def prefix() -> Optional[List[str]]:
 
 
 def hold() -> None:
-    """Keeps the phone awake; harmless when it is held already."""
+    """Keeps the phone awake; harmless when it is held already. Signals that end this process wait until it is done, so
+    that no ``release`` comes before its last write."""
+    late: List[int] = []
+    before = {number: signal.signal(number, lambda number, _: late.append(number)) for number in ENDING}
+    try:
+        _hold()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for pending in late:
+            os.kill(os.getpid(), pending)
+
+
+def _hold() -> None:
     reads = " ".join('echo "{0} {1} $(settings get {0} {1})";'.format(space, name) for space, name, _ in KEPT)
     writes = "\n".join("settings put {} {} {}".format(*kept) for kept in KEPT)
     if _may_quiet_radios():
         reads += ' echo "airplane mode $(cmd connectivity airplane-mode | sed s/d$//)";'
         writes += "\ncmd connectivity airplane-mode enable"
-    _sh(_HOLD.format(held=HELD, reads=reads, writes=writes))
+    _sh(_HOLD.format(held=HELD, reads=reads, writes=writes, going_s=GOING_S))
 
 
 def release() -> None:
@@ -109,8 +132,8 @@ def parse_phone(text: str) -> Dict[str, Any]:
         "battery_percent": _number(said.get("battery.level")),
         "charging": {"2": True, "5": True, "3": False, "4": False}.get(said.get("battery.status", "")),
         "caps_khz": _caps(_by_policy(said, "scaling_max_freq"), _by_policy(said, "cpuinfo_max_freq")),
-        "cluster_cpus": {name: _numbers(value) for name, value in _by_policy(said, "related_cpus").items()},
-        "time_in_state": {name: _times(value) for name, value in _by_policy(said, "time").items()},
+        "cluster_cpus": _told({name: _numbers(value) for name, value in _by_policy(said, "related_cpus").items()}),
+        "time_in_state": _told({name: _times(value) for name, value in _by_policy(said, "time").items()}),
         "boot_id": said.get("boot_id") or None,
         "fingerprint": said.get("fingerprint") or None,
     }
@@ -120,6 +143,10 @@ def parse_phone(text: str) -> Dict[str, Any]:
 def _by_policy(said: Dict[str, str], what: str) -> Dict[str, str]:
     start = what + "."
     return {name[len(start) :]: value for name, value in said.items() if name.startswith(start)}
+
+
+def _told(found: Dict[str, Any]) -> Dict[str, Any]:
+    return {name: value for name, value in found.items() if value}
 
 
 def _caps(allowed: Dict[str, str], highest: Dict[str, str]) -> Dict[str, Tuple[int, int]]:
@@ -169,4 +196,4 @@ def _numbers(text: str) -> Tuple[int, ...]:
 def _times(text: str) -> Dict[str, int]:
     """``300000 12;600000 7;`` as kHz -> ticks."""
     pairs = (entry.split() for entry in text.split(";"))
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0].isdigit() and pair[1].isdigit()}

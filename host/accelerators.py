@@ -140,8 +140,8 @@ def supports(name: str, hexagon_version: str | None) -> str | None:
     known = tuple(HEXAGON_SKELS) if name == "hexagon" else HTP_VERSIONS
     if hexagon_version in known:
         return None
-    needs = f"{name} needs a Hexagon of {', '.join(known)}, but the chip has {hexagon_version or 'none that is known'}"
-    return f"{needs}; {_instead(name, hexagon_version)}"
+    has = f"the chip has {hexagon_version or 'none that is known'}"
+    return f"{name} must have a Hexagon of {', '.join(known)}, but {has}; {_instead(name, hexagon_version)}"
 
 
 def objection(name: str, op: OpSpec) -> str | None:

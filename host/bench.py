@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from agent.protocol import Measure, Model, Sampling
 from host.delegates import Brought, bring
 from host.devices import Unit, agent_environment, device_of
 from host.errors import DeviceUnavailable
 from host.gate import wait_until_fit
-from host.lease import Lease, leased
-from host.session import AgentSession, Batch
+from host.lease import Lease, leased, new_owner
+from host.patience import LOSSES, Answer, LostTooOften, await_start, persist
+from host.session import AgentDied, AgentSession, Batch
 from host.setting import Circumstances, Progress, Setting, target_of
-from host.transport import DeviceLost, Transport
+from host.transport import Transport
 from host.transport.remote import RemoteTransport
-from lut_db.records import Device, Target
+from lut_db.records import Target
 from lut_db.store import LutStore
 from ops_catalog.build import single, with_dtype
 from ops_catalog.export import export_graph
@@ -36,13 +37,14 @@ SENTINEL = "mobilenet-v2-0.5-128"
 accelerator one convolution, which a delegate takes for certain."""
 
 BATCH_LIMIT_S = 180.0
-LOSSES = 20
-"""Times that a device may vanish during one request, before it counts as unable to live through it."""
+MEASURING_LOSSES = 3
+"""Times that a device may vanish during one batch, before the batch counts as what ends it."""
+
+RENEW_S = 60.0
+"""Between heartbeats of the lease while something else than measuring goes on."""
 
 PROBE = "probe_ns"
-"""Among a device's facts: the quickest that the agent's fixed arithmetic was ever seen."""
-
-Answer = TypeVar("Answer")
+"""Among a device's facts: the quickest that the agent's fixed arithmetic was ever seen, by what ran it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +73,22 @@ class Bench:
         self._unit = unit
         self._lease = lease
         self._progress = progress
+        self._renewed_at = time.monotonic()
         self._agent: AgentSession | None = None
         self._brought = self._persist(self._bring)
         hello = self._persist(lambda: self.agent.hello)
         if "version" not in hello.engines.get(setting.engine, {}):
+            self.fresh()
             reason = hello.engines.get(setting.engine, {}).get("unavailable", "the agent does not know it")
             raise DeviceUnavailable(f"engine {setting.engine!r} must run on {unit.name!r}, but {reason}")
         driven = unit.architecture if transport.on_host else ""
         around = Circumstances(unit.name, unit.emulated, driven, self._brought.libraries)
         self.target: Target = target_of(setting, around, hello)
         self.version = "/".join(filter(None, [str(hello.version), f"python-{hello.python}", transport.origin]))
-        self._device = device_of(unit, hello)
-        self._quickest_ns = _known_probe(store, unit.name)
-        store.put_device(self._device)
+        self._device = device_of(unit, {} if transport.on_host else hello.machine)
+        self._probes = _known_probes(store, unit.name)
+        self._gave_up = False
+        self._remember()
         store.put_target(self.target)
 
     @property
@@ -124,16 +129,21 @@ class Bench:
         return self._persist(lambda: self.transport.fetch(path))
 
     def await_moment(self, progress: Progress) -> Moment:
-        """Waits until a phone is cool and quick enough; any other device always is."""
-        if self._lease is not None:
-            self._persist(self._lease.renew)
+        """Waits until a phone is cool and quick enough, but only once for one that never is; others always are."""
+        self._renew()
         gate, unfit = self.setting.gate, tuple[str, ...]()
         if gate is not None:
+            gate = replace(gate, patience_s=0.0) if self._gave_up else gate
             unfit = wait_until_fit(self._look, gate, self.setting.cpus, lambda: self._quickest_ns, progress.wait)
+            self._gave_up = bool(unfit)
         return Moment(unfit, time.time())
 
     def measure(self, files: dict[str, str], seed: int, whole: bool = False, sampling: Sampling | None = None) -> Batch:
-        """Measures model files by id: operators, or whole networks as exported. Raises AgentDied."""
+        """Measures model files by id: operators, or whole networks as exported.
+
+        Raises:
+            AgentDied: one of them ends the agent, or the device, whenever they are tried.
+        """
 
         def ask() -> Batch:
             self.transport.ready([self._null, self._sentinel, *files.values()])
@@ -148,14 +158,15 @@ class Bench:
             sampling=sampling or self.setting.sampling,
             seed=seed,
         )
-        return self._persist(ask)
+        try:
+            return self._persist(ask, MEASURING_LOSSES)
+        except LostTooOften as losses:
+            raise AgentDied("lost", str(losses), tuple(files)) from None
 
     def close(self) -> None:
         """Ends the agent and remembers how quick the device was."""
         self.fresh()
-        if self._quickest_ns is not None:
-            facts = {**self._device.facts, PROBE: self._quickest_ns}
-            self.store.put_device(Device(self._device.name, self._device.model, facts))
+        self._remember()
 
     @cached_property
     def _null(self) -> str:
@@ -179,7 +190,7 @@ class Bench:
         setting = self.setting
         if self.transport.on_host and not setting.use.binary:
             raise DeviceUnavailable(
-                f"engine {setting.engine!r} must run on {self._unit.name!r} itself, but cannot: "
+                f"engine {setting.engine!r} must run on {self._unit.name!r} itself, but cannot, since "
                 f"{self.transport.on_host}; '--engine benchmark_model' is driven from here"
             )
         if setting.delegate is None:
@@ -189,19 +200,32 @@ class Bench:
     def _look(self) -> dict[str, object]:
         found = dict(self._persist(lambda: self.agent.look()))
         if probe := found.get(PROBE):
-            self._quickest_ns = min(int(str(probe)), self._quickest_ns or int(str(probe)))
+            self._probes[self._probed] = min(int(str(probe)), self._quickest_ns or int(str(probe)))
         return found
 
-    def _persist(self, ask: Callable[[], Answer]) -> Answer:
+    def _remember(self) -> None:
+        facts = {**self._device.facts, **({PROBE: self._probes} if self._probes else {})}
+        self.store.put_device(replace(self._device, facts=facts))
+
+    @property
+    def _probed(self) -> str:
+        """What decides the probe's time on a cool device: processors and interpreter."""
+        return f"cpus {','.join(map(str, self.setting.cpus))} {self.transport.origin}".strip()
+
+    @property
+    def _quickest_ns(self) -> int | None:
+        return self._probes.get(self._probed)
+
+    def _persist(self, ask: Callable[[], Answer], losses: int = LOSSES) -> Answer:
         """Asks until the device has lived through it. Raises DeviceUnavailable where it does not come back."""
-        for _ in range(LOSSES):
-            try:
-                return ask()
-            except DeviceLost as loss:
-                self._progress.wait(f"{loss}; waiting for it")
-                self._drop()
-                self.transport.wait_back(self.setting.patience_s)
-        raise DeviceUnavailable(f"{self._unit.name} must stay connected, but it was lost {LOSSES} times in one request")
+        self._renew(RENEW_S)
+        return persist(self.transport, ask, self.setting.patience_s, self._progress, losses, self._drop)
+
+    def _renew(self, after_s: float = 0.0) -> None:
+        """The lease's heartbeat, where the last was so long ago."""
+        if self._lease is not None and time.monotonic() - self._renewed_at >= after_s:
+            self._renewed_at = time.monotonic()
+            self._persist(self._lease.renew)
 
     def _drop(self) -> None:
         """Forgets an agent that is out of reach."""
@@ -210,9 +234,9 @@ class Bench:
             self._agent = None
 
 
-def _known_probe(store: LutStore, name: str) -> int | None:
+def _known_probes(store: LutStore, name: str) -> dict[str, int]:
     found = next((device.facts.get(PROBE) for device in store.devices() if device.name == name), None)
-    return None if found is None else int(found)
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 @contextmanager
@@ -222,8 +246,9 @@ def open_bench(store: LutStore, unit: Unit, setting: Setting, progress: Progress
     Raises:
         DeviceUnavailable: the agent does not start, the engine is not there, or another process measures on the device.
     """
-    with closing(unit.open_transport()) as transport, _held(transport, store, unit) as lease:
-        bench = Bench(store, unit, setting, transport, lease, progress or Progress())
+    told = progress or Progress()
+    with closing(unit.open_transport()) as transport, _held(transport, store, unit, setting, told) as lease:
+        bench = Bench(store, unit, setting, transport, lease, told)
         try:
             yield bench
         finally:
@@ -231,9 +256,14 @@ def open_bench(store: LutStore, unit: Unit, setting: Setting, progress: Progress
 
 
 @contextmanager
-def _held(transport: Transport, store: LutStore, unit: Unit) -> Iterator[Lease | None]:
+def _held(
+    transport: Transport, store: LutStore, unit: Unit, setting: Setting, progress: Progress
+) -> Iterator[Lease | None]:
     """This machine may be measured on by several processes; any other device by one."""
-    with (
-        leased(transport, store.leases, unit.name) if isinstance(transport, RemoteTransport) else nullcontext() as lease
-    ):
+    if not isinstance(transport, RemoteTransport):
+        yield None
+        return
+    await_start(transport, setting.patience_s, progress)
+    lease = Lease(transport, store.leases, unit.name, new_owner())
+    with leased(lease, lambda: persist(transport, lease.take, setting.patience_s, progress)):
         yield lease

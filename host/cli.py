@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from host import cli_bundle, cli_compare, cli_lut, cli_measure, cli_ops, cli_samples, cli_search
+from host import cli_bundle, cli_compare, cli_lut, cli_measure, cli_ops, cli_predict, cli_samples, cli_search
 from host.errors import EXIT_DONE, EXIT_ERROR, EXIT_USAGE, HostError
 from host.show import errors
 from lut_db.errors import LutError
@@ -23,6 +23,10 @@ from ops_catalog.sweep import Sweep, save_sweep
 MISSING = Path("missing.json")
 """Where the operators are listed that a command lacked, ready for ``chamnet profile --ops``."""
 
+INTERRUPTED = "interrupted; what was measured is stored, the same command goes on from there"
+INTERRUPT = 130
+"""What typer makes of Ctrl-C."""
+
 app: typer.Typer = typer.Typer(
     name="chamnet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
@@ -32,6 +36,7 @@ app.command("devices")(cli_measure.devices_command)
 app.command("demo")(cli_measure.demo_command)
 app.command("search")(cli_search.search_command)
 app.command("compare")(cli_compare.compare_command)
+app.command("predict")(cli_predict.predict_command)
 app.command("sample")(cli_samples.sample_command)
 app.add_typer(cli_samples.app, name="samples")
 app.add_typer(cli_samples.predictor, name="predictor")
@@ -59,13 +64,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except LutError as error:
         return _fail(str(error), EXIT_ERROR)
     except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted; what was measured is stored, the same command goes on from there", EXIT_ERROR)
+        return _fail(INTERRUPTED, EXIT_ERROR)
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror}", EXIT_ERROR)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
         return _fail(error.format_message(), EXIT_USAGE)
+    if ended == INTERRUPT:
+        return _fail(INTERRUPTED, EXIT_ERROR)
     return ended if isinstance(ended, int) else EXIT_DONE
 
 

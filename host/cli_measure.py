@@ -10,6 +10,7 @@ import typer
 
 from host import show
 from host.accelerators import runnable
+from host.cli_budget import BudgetTime, Fraction, Like, UntilError, budget_of, run_within
 from host.cli_options import (
     DEFAULT_DB,
     PATIENCE_MIN,
@@ -60,7 +61,11 @@ def profile_command(
     threads: Threads = "1",
     cpus: Cpus = "",
     db: Db = DEFAULT_DB,
-    limit: Annotated[int, typer.Option(help="at most so many operators")] = 0,
+    limit: Annotated[int, typer.Option(help="at most so many operators; 0 for all")] = 0,
+    budget: BudgetTime = "",
+    fraction: Fraction = 0.0,
+    until_error: UntilError = 0.0,
+    like: Like = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, measure nothing")] = False,
     as_json: Json = False,
     seed: Seed = 0,
@@ -84,16 +89,21 @@ def profile_command(
     asked = Asked(engine, dtype, threads, cpus, seed, patience, accelerator, benchmark_binary, delegate_libraries,
                   accept_binary)  # fmt: skip
     settings = settings_of(unit, asked)
+    within = budget_of(space, budget, fraction, until_error)
+    if within is not None and not dry_run:
+        raise typer.Exit(run_within(unit, settings, space, within, like, db, as_json))
+    plan = [_plan(unit, setting, workload) for setting in settings]
     if dry_run:
-        _show_plan(unit, settings, workload, db, as_json)
+        print(json.dumps(plan, indent=1)) if as_json else show.show_plan(plan, db)
         return
+    show.show_refusals(plan)
     summaries = []
     with open_store(db) as store:
-        for setting in settings:
+        for setting, planned in zip(settings, plan, strict=True):
             with show.progress(f"{setting.engine} {setting.dtype} t{setting.threads}") as progress:
                 summaries.append(profile(store, unit, setting, workload, progress))
             if not as_json:
-                show.show_summary(summaries[-1])
+                show.show_summary(summaries[-1], told=planned["cannot"])
     if as_json:
         print(json.dumps([summary.as_json() for summary in summaries], indent=1))
     if any(summary.quarantined or summary.refused for summary in summaries):
@@ -140,7 +150,7 @@ def validate_command(
 
 def devices_command(as_json: Json = False, agent_python: AgentPython = "") -> None:
     """Show what can be measured on, and with what; what to do about a phone that is not ready."""
-    hello, phones = greet(find_unit(LOCAL_CPU, Launch(agent_python))), list_phones()
+    hello, phones = greet(find_unit(LOCAL_CPU, Launch(agent_python))), list_phones(start_server=True)
     if as_json:
         local = {"name": LOCAL_CPU, "machine": hello.machine, "engines": hello.engines, "meters": hello.meters}
         print(json.dumps({"local": local, "phones": [describe_phone(phone) for phone in phones]}, indent=1))
@@ -203,16 +213,8 @@ def workload_of(space: str, networks: int, ops: Path | None, network: str, limit
     return Workload(operators=distinct_operators(graphs, operators)[:limit])
 
 
-def _show_plan(unit: Unit, settings: list[Setting], workload: Workload, db: str, as_json: bool) -> None:
-    """How many operators would be measured, about how long that takes, and which cannot be; opens no agent."""
-    plan = [_plan(unit, setting, workload) for setting in settings]
-    if as_json:
-        print(json.dumps(plan, indent=1))
-    else:
-        show.show_plan(plan, db)
-
-
 def _plan(unit: Unit, setting: Setting, workload: Workload) -> dict[str, Any]:
+    """How many operators would be measured, about how long that takes, and which cannot be; opens no agent."""
     wanted = workload.in_dtype(setting.dtype)
     kept, cannot = runnable(setting.accelerator, distinct_operators(wanted.graphs, wanted.operators))
     return {

@@ -21,20 +21,22 @@ from lut_db.records import Target
 from ops_catalog.spec import DTYPE_BYTES
 
 Device = Annotated[str, typer.Option(help="local-cpu; a phone's chip, model or serial; or ssh:user@host")]
-Engines = Annotated[str, typer.Option("--engine", help="engines, comma-separated")]
+Engines = Annotated[str, typer.Option("--engine", help="onnxruntime, litert, benchmark_model; comma-separated")]
 Dtypes = Annotated[str, typer.Option("--dtype", help="float32, float16, int8; comma-separated")]
 Threads = Annotated[str, typer.Option(help="numbers of threads, comma-separated")]
-Cpus = Annotated[str, typer.Option(help="processors to pin to, such as 0,1; by default as many as threads")]
+Cpus = Annotated[str, typer.Option(help="processors to pin to, such as 0,1; by default the fastest that are alike")]
 Db = Annotated[str, typer.Option(help="the database: a file, or any SQLAlchemy URL")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Seed = Annotated[int, typer.Option(help="seed of everything random")]
-AgentPython = Annotated[str, typer.Option(help="the Python that runs the agent, there, if not the usual one")]
+AgentPython = Annotated[str, typer.Option(help="the Python that runs the agent there, if not the usual one")]
 AgentWhere = Annotated[
-    str, typer.Option("--agent", help="device; host (drives benchmark_model on a phone from here); or auto")
+    str, typer.Option("--agent", help="where the agent runs: device; host, to drive benchmark_model from here; or auto")
 ]
 Force = Annotated[bool, typer.Option("--force", help="take the only phone that is connected, whatever it is")]
 Patience = Annotated[float, typer.Option(help="minutes to wait for a device that vanished, or is hot", min=0.0)]
-AcceleratorName = Annotated[str, typer.Option("--accelerator", help="cpu, hexagon, qnn-htp, gpu or nnapi")]
+AcceleratorName = Annotated[
+    str, typer.Option("--accelerator", help="cpu; or hexagon, qnn-htp, gpu, nnapi by way of benchmark_model")
+]
 BenchmarkBinary = Annotated[Path | None, typer.Option(help="TFLite's benchmark_model, if it is not to be downloaded")]
 DelegateLibraries = Annotated[Path | None, typer.Option(help="folder of the vendor's libraries (docs/dsp.md)")]
 AcceptBinary = Annotated[bool, typer.Option("--accept-binary", help="take a binary that is not the one of before")]
@@ -70,14 +72,13 @@ def settings_of(unit: Unit, asked: Asked) -> list[Setting]:
     """One setting for each engine, element type and number of threads. Raises UsageError, HostError."""
     accelerator(asked.accelerator)
     pinned = numbers("--cpus", asked.cpus) if asked.cpus else []
+    dtypes = asked.dtype.split(",")
+    if unknown := [dtype for dtype in dtypes if dtype not in DTYPE_BYTES]:
+        raise UsageError(f"--dtype must be among {', '.join(DTYPE_BYTES)}, but got {', '.join(map(repr, unknown))}")
     found = []
     for engine in asked.engines:
-        delegate = _delegate(unit, asked) if engine_use(engine).binary else None
-        for dtype in asked.dtype.split(","):
-            if dtype not in DTYPE_BYTES:
-                raise UsageError(f"--dtype must be among {', '.join(DTYPE_BYTES)}, but got {dtype!r}")
-            if delegate is not None:
-                check_delegate(asked.accelerator, dtype, delegate)
+        delegate = _delegate(unit, asked, dtypes) if engine_use(engine).binary else None
+        for dtype in dtypes:
             for count in numbers("--threads", asked.threads):
                 cpus = choose_cpus(count, pinned, unit.clusters)
                 found.append(_setting(unit, asked, Setting(engine, cpus, dtype, count, delegate=delegate)))
@@ -99,11 +100,11 @@ def _setting(unit: Unit, asked: Asked, setting: Setting) -> Setting:
     return replace(setting, seed=asked.seed, accelerator=asked.accelerator, gate=gate, patience_s=patience_s)
 
 
-def _delegate(unit: Unit, asked: Asked) -> Delegate:
-    if asked.libraries is not None and not asked.libraries.is_dir():
-        raise UsageError(f"--delegate-libraries must be a folder, but got {asked.libraries}")
+def _delegate(unit: Unit, asked: Asked, dtypes: Sequence[str]) -> Delegate:
+    for dtype in dtypes:
+        check_delegate(asked.accelerator, dtype, asked.libraries, unit.hexagon)
     binary = obtain(asked.binary, unit.abi, cache_folder() / "binaries", asked.accept_binary)
-    return Delegate(binary.path, asked.libraries, unit.hexagon)
+    return Delegate(binary.path, asked.libraries)
 
 
 def where_of(text: str) -> str:

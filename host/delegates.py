@@ -22,12 +22,10 @@ class Delegate:
 
     Attributes:
         libraries: the folder of the vendor's libraries; None where the accelerator needs none.
-        hexagon: the chip's Hexagon version; None where it has none.
     """
 
     binary: Path
     libraries: Path | None = None
-    hexagon: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +41,22 @@ class Brought:
     libraries: str = ""
 
 
-def check_delegate(name: str, dtype: str, delegate: Delegate) -> None:
+def check_delegate(name: str, dtype: str, libraries: Path | None, hexagon: str | None) -> None:
     """Raises UsageError where an accelerator cannot be used with this chip, element type or folder, and says why."""
     chosen = accelerator(name)
-    if reason := supports(name, delegate.hexagon):
+    if reason := supports(name, hexagon):
         raise UsageError(reason)
     if dtype not in chosen.dtypes:
-        raise UsageError(f"{name} must be given {' or '.join(chosen.dtypes)} models, but got --dtype {dtype}")
-    there = [path.name for path in delegate.libraries.iterdir()] if delegate.libraries else []
-    if missing := missing_files(name, delegate.hexagon, there):
+        kinds = " or ".join(chosen.dtypes)
+        raise UsageError(f"{name} must be given {kinds} models, but got {dtype}; ask for --dtype {chosen.dtypes[0]}")
+    if libraries and not chosen.files:
+        raise UsageError(f"--delegate-libraries must go with hexagon or qnn-htp, but got {name}; leave them out")
+    if libraries and not libraries.is_dir():
+        raise UsageError(f"--delegate-libraries must be a folder, but got {libraries}; docs/dsp.md says what is in it")
+    there = [path.name for path in libraries.iterdir()] if libraries else []
+    if missing := missing_files(name, hexagon, there):
         raise UsageError(
-            f"{name} must have {', '.join(missing)} in the folder of --delegate-libraries, but it has "
+            f"{name} must have {', '.join(missing)} in the folder of --delegate-libraries, but got "
             f"{', '.join(sorted(there)) or 'nothing'}; docs/dsp.md says where they come from"
         )
 

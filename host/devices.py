@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -18,13 +18,16 @@ from agent.protocol import Hello
 from host.errors import DeviceUnavailable, UsageError
 from host.gate import Gate
 from host.identity import OLDEST_SDK, Identity
-from host.phones import READY, Phone, answers_to, list_phones, read_identity, slug, why_no_phone
+from host.phones import Phone, answers_to, list_phones, read_identity, slug, why_no_phone
 from host.session import AgentSession
 from host.transport import TRANSPORTS, DeviceLost, Launch, Transport
+from host.transport.shell import run
 from lut_db.records import Device
 
 LOCAL_CPU = "local-cpu"
 SSH = "ssh:"
+BOARD_LIMIT_S = 20.0
+"""For a board to take the first connection; jumps over other machines included."""
 REACH = "reach"
 """Among a device's facts: the name that it is found by, where that is not its own."""
 
@@ -109,15 +112,15 @@ def find_unit(name: str, launch: Launch | None = None, force: bool = False) -> U
         return _board(name.removeprefix(SSH), chosen)
     phones = list_phones(start_server=True)
     named = [phone for phone in phones if answers_to(phone, name)]
-    ready = [phone for phone in named or (phones if force else []) if phone.state == READY]
+    ready = [phone for phone in named or (phones if force else []) if phone.is_ready]
     if len(ready) == 1 and ready[0].identity is not None:
         return _phone_unit(ready[0], ready[0].identity, chosen, "" if named else name)
-    raise DeviceUnavailable(why_no_phone(name, named, phones))
+    raise DeviceUnavailable(why_no_phone(name, named, phones, force))
 
 
-def device_of(unit: Unit, hello: Hello) -> Device:
+def device_of(unit: Unit, machine: Mapping[str, Any]) -> Device:
     """The row of a unit: what it said, and what the agent on it said."""
-    facts: dict[str, Any] = dict(hello.machine)
+    facts: dict[str, Any] = dict(machine)
     if unit.identity is None:
         return Device(unit.name, str(facts.get("cpu_model", "unknown")), facts)
     facts |= unit.identity.as_json()
@@ -164,10 +167,11 @@ def _board(address: str, launch: Launch) -> Unit:
 
     shell = SshShell(address)
     try:
+        run(shell, "true", limit_s=BOARD_LIMIT_S)
         identity = read_identity(shell)
-    except DeviceLost:
+    except DeviceLost as loss:
         raise DeviceUnavailable(
-            f"board {address} must answer, but it did not; 'ssh {address}' must work without a password"
+            f"board {address} must answer, but {loss}; '{shell.by_hand}' must work without a password"
         ) from None
     finally:
         shell.close()
@@ -175,10 +179,10 @@ def _board(address: str, launch: Launch) -> Unit:
 
 
 def _phone_unit(phone: Phone, identity: Identity, launch: Launch, forced: str) -> Unit:
-    sdk = int(identity.said.get("ro.build.version.sdk", OLDEST_SDK))
-    if sdk < OLDEST_SDK:
+    if identity.is_too_old:
         raise DeviceUnavailable(
-            f"a phone must have Android 7 (API {OLDEST_SDK}) or newer, but {phone.serial} has API {sdk}"
+            f"a phone must have Android 7 (API {OLDEST_SDK}) or newer, but {phone.serial} has API "
+            f"{identity.said['ro.build.version.sdk']}; take another one"
         )
     title = identity.soc.name if identity.soc else slug(identity.model)
     serial = slug(identity.said.get("ro.serialno", phone.serial))

@@ -71,11 +71,18 @@ def wait_until_fit(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[str, ...]:
-    """Looks until nothing speaks against measuring, or patience ends; returns what is left to doubt."""
-    deadline = clock() + gate.patience_s
+    """Looks until nothing speaks against measuring, or patience ends; tells what it waits for, returns what is left to
+    doubt."""
+    unfit_since, told = None, ""
     while reasons := objections(look(), gate, cpus, quickest_ns()):
-        if clock() >= deadline:
+        unfit_since = clock() if unfit_since is None else unfit_since
+        if clock() - unfit_since >= gate.patience_s:
+            tell(f"measuring all the same, marked as throttled: {', '.join(reasons)}")
             return ("throttled",)
-        tell(", ".join(reasons))
+        if (text := f"waiting until it is fit: {', '.join(reasons)}") != told:
+            tell(text)
+        told = text
         sleep(gate.poll_s)
+    if told:
+        tell("fit again")
     return ()

@@ -10,7 +10,7 @@ import os
 import shlex
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,85 +22,123 @@ from lut_db.leases import LeaseHeld, LeaseStore
 STALE_S = 600
 """A batch is measured in three minutes at most; who has not been heard of for ten is gone."""
 
+IN_USE = 8
+"""Exit status of ``_TAKE``."""
+
+_LIVE: set[str] = set()
+"""Owners that are leases of this process: any other lock with its number is of one that could not be given back."""
+
 _TAKE = """
 mkdir -p {home} && cd {home} || exit 9
 now=$(date +%s)
 if mkdir lock 2>/dev/null; then :; else
   owner=$(cat lock/owner 2>/dev/null)
   beat=$(cat lock/beat 2>/dev/null)
-  case "$owner" in {takeable}) ;; *)
-    if [ -n "$owner" ] && [ $((now - ${{beat:-0}})) -lt {stale} ]; then echo "$owner"; exit 8; fi ;;
+  case "$owner" in {takeable}|{owner}) ;; *)
+    if [ -n "$owner" ] && [ $((now - ${{beat:-0}})) -lt {stale} ]; then echo "$owner"; exit {in_use}; fi ;;
   esac
 fi
-echo {owner} > lock/owner && echo $now > lock/beat
+echo {owner} > lock/owner && echo $now > lock/beat && rm -rf models* *.new
 """
+"""The last line removes what an owner left who was not there to do it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A unit held by this process."""
+    """A unit that this process holds, or is about to."""
 
     transport: RemoteTransport
     store: LeaseStore
     unit: str
     owner: str
 
+    def take(self) -> None:
+        """Takes the lock folder, at once from a process of this computer that is gone; harmless when it is taken.
+
+        Raises:
+            DeviceUnavailable: another process measures on the unit; DeviceLost.
+        """
+        home = self.transport.home
+        found = self.transport.run(f"cat {shlex.quote(home)}/lock/owner 2>/dev/null").text.strip()
+        takeable = shlex.quote(found) if found and _gone(found) else "''"
+        script = _TAKE.format(
+            home=shlex.quote(home), takeable=takeable, stale=STALE_S, owner=shlex.quote(self.owner), in_use=IN_USE
+        )
+        done = self.transport.run(script)
+        if done.status == IN_USE:
+            raise _in_use(self.unit, done.text.strip())
+        if done.status:
+            raise DeviceUnavailable(f"{self.unit} must have a folder {home} to write in, but got: {done.complaint}")
+
     def renew(self) -> None:
         """The heartbeat. Raises DeviceLost; DeviceUnavailable where another has taken the unit over."""
         home = shlex.quote(self.transport.home)
-        held = self.transport.run(f"cd {home} && cat lock/owner && date +%s > lock/beat")
-        if held.text.strip() != self.owner:
+        holder = self.transport.run(f"cd {home} && cat lock/owner && date +%s > lock/beat").text.strip()
+        try:
+            self.store.renew(self.unit, self.owner)
+        except LeaseHeld as held:
+            holder = held.owner
+        if holder != self.owner:
             raise DeviceUnavailable(
-                f"{self.unit} must be held by this process, but {held.text.strip() or 'nobody'} holds it"
+                f"{self.unit} must be held by this process, but {holder or 'nobody'} holds it; repeat the command when "
+                "it is free: it goes on where it stopped"
             )
-        self.store.renew(self.unit, self.owner)
+
+    def give_back(self) -> None:
+        """Harmless when it is another's. Raises DeviceLost."""
+        home, mine = shlex.quote(self.transport.home), shlex.quote(self.owner)
+        self.transport.run(f'cd {home} && [ "$(cat lock/owner)" = {mine} ] && rm -rf lock')
 
 
 @contextmanager
-def leased(transport: RemoteTransport, store: LeaseStore, unit: str) -> Iterator[Lease]:
+def leased(lease: Lease, take: Callable[[], None]) -> Iterator[None]:
     """Holds a unit until the end.
+
+    Args:
+        take: takes the lease on the device, by ``Lease.take``.
 
     Raises:
         DeviceUnavailable: another process measures on it.
     """
-    owner = f"{socket.gethostname()}:{os.getpid()}:{_boot()}:{uuid.uuid4().hex[:8]}"
     try:
-        store.acquire(unit, owner, STALE_S, _gone)
+        lease.store.acquire(lease.unit, lease.owner, STALE_S, _gone)
     except LeaseHeld as held:
-        raise _in_use(unit, held.owner) from None
+        raise _in_use(lease.unit, held.owner) from None
+    _LIVE.add(lease.owner)
     try:
-        _lock(transport, unit, owner)
-        yield Lease(transport, store, unit, owner)
+        take()
+        yield
     finally:
+        _LIVE.discard(lease.owner)
         with suppress(DeviceUnavailable):
-            _unlock(transport, owner)
-        store.release(unit, owner)
+            lease.give_back()
+        lease.store.release(lease.unit, lease.owner)
 
 
-def _lock(transport: RemoteTransport, unit: str, owner: str) -> None:
-    """Takes the lock folder; one of this computer whose process is gone is taken at once."""
-    found = transport.run(f"cat {shlex.quote(transport.home)}/lock/owner 2>/dev/null").text.strip()
-    takeable = shlex.quote(found) if found and _gone(found) else "''"
-    script = _TAKE.format(home=shlex.quote(transport.home), takeable=takeable, stale=STALE_S, owner=shlex.quote(owner))
-    done = transport.run(script)
-    if done.status == 8:
-        raise _in_use(unit, done.text.strip())
-    if done.status:
-        raise DeviceUnavailable(f"{unit} must have a folder {transport.home} to write in, but got: {done.complaint}")
-
-
-def _unlock(transport: RemoteTransport, owner: str) -> None:
-    home, mine = shlex.quote(transport.home), shlex.quote(owner)
-    transport.run(f'cd {home} && [ "$(cat lock/owner)" = {mine} ] && rm -rf lock')
+def new_owner() -> str:
+    """This computer, process and boot, and what tells two leases of one process apart."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_boot()}:{uuid.uuid4().hex[:8]}"
 
 
 def _gone(owner: str) -> bool:
-    """Whether an owner was a process of this computer that has ended."""
+    """Whether an owner was a process of this computer that has ended, or a lease of this one that has."""
     host, _, rest = owner.partition(":")
     pid, _, rest = rest.partition(":")
     if host != socket.gethostname() or not pid.isdigit():
         return False
-    return rest.partition(":")[0] != _boot() or not Path(f"/proc/{pid}").exists()
+    if int(pid) == os.getpid():
+        return owner not in _LIVE
+    return rest.partition(":")[0] != _boot() or not _runs(int(pid))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _boot() -> str:
@@ -109,8 +147,11 @@ def _boot() -> str:
     return "unknown"
 
 
-def _in_use(unit: str, owner: str) -> DeviceUnavailable:
+def who(owner: str) -> str:
+    """An owner as a person would put it."""
     host, _, rest = owner.partition(":")
-    return DeviceUnavailable(
-        f"{unit} must be free, but process {rest.partition(':')[0]} on {host} measures on it; wait for its end"
-    )
+    return f"process {rest.partition(':')[0]} on {host}"
+
+
+def _in_use(unit: str, owner: str) -> DeviceUnavailable:
+    return DeviceUnavailable(f"{unit} must be free, but {who(owner)} measures on it; wait for its end")

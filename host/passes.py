@@ -28,7 +28,7 @@ STRIKES = 2
 """An operator that ends the agent, or fails, this often is quarantined."""
 
 IDLE_DEATHS = 3
-"""Deaths without a suspect after which the device counts as unavailable."""
+"""Deaths without a suspect in a row after which the device counts as unavailable."""
 
 
 @dataclass(slots=True)
@@ -60,6 +60,7 @@ def measure_pass(bench: Bench, files: Mapping[str, str], number: int, summary: S
             bench.fresh()
             _after_death(bench, state, batch, death, summary)
         else:
+            state.idle_deaths = 0
             with summary.timed("store"):
                 _store(bench, batch, answer, moment, state.sentinels_ns, summary)
             for failure in answer.failures:
@@ -121,7 +122,7 @@ def _store(
 def _measurement(key: str, reply: Measured, origin: int, shared: Iterable[str]) -> Measurement:
     return Measurement(
         op_key=key,
-        bursts_ns=tuple(tuple(burst) for burst in reply.bursts_ns),
+        bursts_ns=tuple(map(tuple, reply.bursts_ns or [[]])),
         started_s=tuple((at - origin) / 1e9 for at in reply.started_ns),
         loops=reply.loops,
         overhead_ns=reply.overhead_ns,

@@ -86,8 +86,7 @@ def _strip(prediction: Prediction) -> str:
     boxes, left = [], 0.0
     for cost in known:
         width = 100 * cost.latency_ns / total
-        if width >= PLAIN_SUM = "Without a calibration the interval is that of the sum of operators, not of the whole network."
-LEAST_WIDTH_PERCENT:
+        if width >= LEAST_WIDTH_PERCENT:
             title = f"{cost.op.key}: {cost.latency_ns / 1e3:.1f} us, {width:.1f} %, {cost.label}"
             boxes.append(
                 f"<rect x='{left:.2f}%' width='{max(0.05, width - 0.05):.2f}%' height='{STRIP_HEIGHT}' "

@@ -37,7 +37,8 @@ def profile(store: LutStore, unit: Unit, setting: Setting, workload: Workload, p
         summary.wanted, summary.already = len(files), len(files) - len(todo)
         for number in range(1, setting.passes + 1):
             passes = store.clean_passes(bench.target)
-            lacking = {key: path for key, path in todo.items() if passes.get(key, 0) < number}
+            left = {key: path for key, path in todo.items() if key not in summary.quarantined}
+            lacking = {key: path for key, path in left.items() if passes.get(key, 0) < number}
             measure_pass(bench, lacking, number, summary, progress)
         apart = store.disagreeing(bench.target)
         repeat = {key: path for key, path in todo.items() if key in apart}

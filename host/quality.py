@@ -65,11 +65,11 @@ def batch_doubts(
     looks = [ns for _, ns in done.sentinel_ns]
     if looks and usual_sentinel_ns and abs(median(looks) / usual_sentinel_ns - 1) > DRIFT:
         doubts.append("drifted")
-    if _slowest_khz(done.after) < (1 - THROTTLE) * _slowest_khz(done.before) or _heated(done, cpus):
+    if _slowest_khz(done.after, cpus) < (1 - THROTTLE) * _slowest_khz(done.before, cpus) or _heated(done, cpus):
         doubts.append("throttled")
     if _slow_clock(done, cpus):
         doubts.append("slow-clock")
-    if done.before.get("charging") != done.after.get("charging"):
+    if {done.before.get("charging"), done.after.get("charging")} == {True, False}:
         doubts.append("charging-changed")
     stolen = (done.after.get("steal_ticks", 0) - done.before.get("steal_ticks", 0)) / TICKS_PER_S
     if seconds > 0 and stolen / seconds > STEAL:
@@ -89,7 +89,8 @@ def clocks_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple
         for earlier in [before.get(COUNTERS, {}).get(policy, {})]
     }
     first, last = ({name: value for name, value in told.items() if name != COUNTERS} for told in (before, after))
-    return first, {**last, **({"clock_s": spent} if spent else {})}
+    moved = {policy: clocks for policy, clocks in spent.items() if clocks}
+    return first, {**last, **({"clock_s": moved} if moved else {})}
 
 
 def _heated(done: Done, cpus: Sequence[int]) -> bool:
@@ -114,6 +115,7 @@ def usual(sentinels_ns: Sequence[float]) -> float | None:
     return median(sentinels_ns) if sentinels_ns else None
 
 
-def _slowest_khz(conditions: Mapping[str, Any]) -> float:
-    frequencies = conditions.get("freq_khz") or {}
-    return float(min(frequencies.values(), default=0)) if isinstance(frequencies, Mapping) else 0.0
+def _slowest_khz(conditions: Mapping[str, Any], cpus: Sequence[int]) -> float:
+    """Of the processors that were used: others idle at any clock."""
+    told = conditions.get("freq_khz") or {}
+    return float(min((khz for name, khz in told.items() if not cpus or name in {f"cpu{n}" for n in cpus}), default=0))

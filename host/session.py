@@ -16,7 +16,7 @@ from typing import Any
 from agent import protocol
 from agent.protocol import Done, Failure, Hello, Look, Measure, Measured, Message, Opening
 from host.errors import DeviceUnavailable, HostError
-from host.transport import DeviceLost, Transport
+from host.transport import ENDED_BY_DEVICE, DeviceLost, Transport
 
 HELLO_LIMIT_S = 60.0
 ANSWER_LIMIT_S = 60.0
@@ -28,8 +28,7 @@ class AgentDied(HostError):
 
     Attributes:
         suspects: ids of the models, one of which did it.
-        finished: answers that had arrived before.
-        reason: crash, hang or exit.
+        reason: crash, hang, or lost where the device vanished with it each time.
     """
 
     def __init__(self, reason: str, message: str, suspects: Sequence[str] = ()) -> None:
@@ -105,6 +104,11 @@ class AgentSession:
                 answers.failures.append(message)
                 if message.reason == "lost":
                     raise DeviceLost(message.message)
+                if message.id is None and message.reason == "fallback":
+                    raise DeviceUnavailable(
+                        f"the accelerator must run the operator that all are compared with, but it {message.message}; "
+                        "docs/dsp.md tells what others met"
+                    )
                 if message.id is None:
                     raise HostError(f"the agent must accept the request, but it answered: {message.message}")
             elif isinstance(message, Done):
@@ -149,9 +153,7 @@ class AgentSession:
         try:
             message = self._inbox.get(timeout=limit_s)
         except queue.Empty:
-            lost = self._channel.lost()
-            self._channel.kill()
-            if lost:
+            if self._let_go(self._channel.lost()):
                 raise _lost() from None
             raise AgentDied("hang", f"the agent said nothing for {limit_s:.0f} s", suspects) from None
         if message is None:
@@ -159,9 +161,18 @@ class AgentSession:
         return message
 
     def _death(self, reason: str, suspects: Sequence[str]) -> HostError:
-        status, lost = self._channel.exit_status(), self._channel.lost()
-        self._channel.kill()
-        return _lost() if lost else AgentDied(reason, f"the agent ended with {_describe(status)}", suspects)
+        status = self._channel.exit_status()
+        if self._let_go(status in ENDED_BY_DEVICE or self._channel.lost()):
+            return _lost()
+        return AgentDied(reason, f"the agent ended with {_describe(status)}", suspects)
+
+    def _let_go(self, lost: bool) -> bool:
+        """Of a device that is out of reach nothing more is asked; returns whether it is."""
+        if lost:
+            self._channel.abandon()
+        else:
+            self._channel.kill()
+        return lost
 
     def _read(self) -> None:
         try:
@@ -185,10 +196,13 @@ def _suspects(request: Measure, answers: _Answers) -> tuple[str, ...]:
 
 
 def _lost() -> DeviceLost:
-    return DeviceLost("the device must stay connected, but its connection broke")
+    return DeviceLost("the device must stay connected, but its connection broke or it ended the agent")
 
 
 def _describe(status: int | None) -> str:
     if status is None:
         return "no exit status"
-    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    if status >= 0:
+        return f"exit status {status}"
+    known = {known.value: known.name for known in signal.Signals}
+    return f"signal {known.get(-status, -status)}"

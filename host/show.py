@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -75,12 +76,13 @@ def progress(title: str) -> Iterator[Tell]:
         yield Tell(tell, wait)
 
 
-def show_summary(summary: Summary) -> None:
-    """What a profile run did, with its doubts."""
+def show_summary(summary: Summary, told: Container[str] = ()) -> None:
+    """What a profile run did, with its doubts; of the operators left out those that were not ``told`` before."""
     seconds = sum(value for stage, value in summary.seconds.items())
     output.print(
         f"[bold]{summary.target}[/]: {summary.wanted} native operators, {summary.already} known before, "
-        f"{summary.measured} measurements now ({summary.repeated} operators a third time) in {seconds:.1f} s"
+        f"{summary.measured} measurements now ({summary.repeated} operators a third time) in {seconds:.1f} s",
+        soft_wrap=True,
     )
     if summary.sent_bytes:
         output.print(f"  {summary.sent_bytes / 1e6:.1f} MB sent to the device")
@@ -90,7 +92,8 @@ def show_summary(summary: Summary) -> None:
         listed = ", ".join(f"{name} {count}" for name, count in summary.doubts.most_common())
         output.print(f"  doubts: {listed}")
     for key, reason in (*summary.refused.items(), *summary.quarantined.items()):
-        output.print(f"  [yellow]left out[/] {key}: {reason}", highlight=False)
+        if key not in told:
+            output.print(f"  [yellow]left out[/] {key}: {escape(reason)}", highlight=False, soft_wrap=True)
 
 
 def show_plan(plan: Sequence[Mapping[str, Any]], db: str) -> None:
@@ -98,10 +101,23 @@ def show_plan(plan: Sequence[Mapping[str, Any]], db: str) -> None:
     for row in plan:
         output.print(
             f"{row['device']} {row['engine']} {row['dtype']} t{row['threads']}: {row['operators']} operators, "
-            f"{row['measurements']} measurements, about {row['seconds']:.0f} s if none is in {db} yet"
+            f"{row['measurements']} measurements, about {row['seconds']:.0f} s if none is in {db} yet",
+            soft_wrap=True,
         )
-        for key, reason in row["cannot"].items():
-            output.print(f"  [yellow]cannot run on {row['accelerator']}[/] {key}: {reason}", highlight=False)
+        _show_refused(row, output)
+
+
+def show_refusals(plan: Sequence[Mapping[str, Any]]) -> None:
+    """What a profile run will leave out; not for programs, to which its summary tells it."""
+    for row in plan:
+        _show_refused(row, errors)
+
+
+def _show_refused(row: Mapping[str, Any], console: Console) -> None:
+    for key, reason in row["cannot"].items():
+        console.print(
+            f"  [yellow]cannot run on {row['accelerator']}[/] {key}: {escape(reason)}", highlight=False, soft_wrap=True
+        )
 
 
 def show_validation(validation: Validation) -> None:

@@ -45,8 +45,8 @@ def show_predictions(
     for p in predictions:
         if not p.calibration:
             output.print(
-                f"[yellow]note[/] {p.target.name} has no calibration: its interval is that of the sum of operators, not of "
-                f"the whole network; 'chamnet validate --engine {p.target.engine}' makes one",
+                f"[yellow]note[/] {p.target.name} has no calibration: its interval is that of the sum of operators, "
+                f"not of the whole network; 'chamnet validate --engine {p.target.engine}' makes one",
                 highlight=False,
             )  # fmt: skip
     for note in parsed.notes:

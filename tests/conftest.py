@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.board import Board, missing_board, open_board
 from tests.virtual_phone.adb_server import AdbServer, open_adb_server
 from tests.virtual_phone.availability import missing
 from tests.virtual_phone.phone import VirtualPhone, open_phone
@@ -34,6 +35,30 @@ def arm_phone(adb_server: AdbServer) -> Iterator[VirtualPhone]:
     yield from _connected_phone(adb_server, "arm64-v8a")
 
 
+@pytest.fixture(scope="session")
+def running_835() -> Iterator[VirtualPhone]:
+    if reason := missing("x86_64"):
+        pytest.skip(reason)
+    with open_phone("x86_64", "snapdragon835", "VPHONE0835") as virtual:
+        yield virtual
+
+
+@pytest.fixture(scope="module")
+def phone_835(adb_server: AdbServer, running_835: VirtualPhone) -> Iterator[VirtualPhone]:
+    """A Snapdragon 835 at this machine's speed, connected while a module of tests runs. Shared, see ``fresh_835``."""
+    adb_server.connect(running_835.serial)
+    yield running_835
+    adb_server.disconnect(running_835.serial)
+
+
+@pytest.fixture
+def fresh_835(phone_835: VirtualPhone) -> Iterator[VirtualPhone]:
+    """The same, cool and with its own settings before the test and after it; what was brought stays on it."""
+    phone_835.reset()
+    yield phone_835
+    phone_835.reset()
+
+
 @pytest.fixture
 def phone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The serial of the real phone that the person named in ANDROID_SERIAL, else of the emulated one."""
@@ -46,6 +71,22 @@ def phone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
         return serial
     virtual: VirtualPhone = request.getfixturevalue("arm_phone")
     return virtual.serial
+
+
+@pytest.fixture(scope="session")
+def running_board() -> Iterator[Board]:
+    if reason := missing_board():
+        pytest.skip(reason)
+    with open_board() as board:
+        yield board
+
+
+@pytest.fixture
+def board(running_board: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
+    """A Linux board that plain ``ssh`` reaches. Shared, its cable plugged."""
+    for name, value in running_board.environment.items():
+        monkeypatch.setenv(name, value)
+    return running_board
 
 
 def _connected_phone(server: AdbServer, abi: str) -> Iterator[VirtualPhone]:

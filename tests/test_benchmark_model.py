@@ -240,7 +240,7 @@ def test_a_lost_connection_ends_the_request_and_blames_no_model(start: Start, tm
     answers = ask(agent, tmp_path, model(tmp_path, "a"), model(tmp_path, "bad"))
     failure = answers[-1]
     assert isinstance(failure, Failure)
-    assert (failure.id, failure.reason) == (None, "engine")
+    assert (failure.id, failure.reason) == (None, "lost")
     assert "must stay connected" in failure.message
 
 

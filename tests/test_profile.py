@@ -112,7 +112,7 @@ def test_an_operator_that_always_fails_is_quarantined_and_named(
 
 
 def test_an_operator_that_hangs_is_quarantined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "BATCH_LIMIT_S", 1.0)
+    monkeypatch.setattr(bench, "BATCH_LIMIT_S", 4.0)
     misbehave(monkeypatch, fail="hang")
     with open_store(tmp_path / "lut.db") as store:
         summary = run(store)

@@ -14,13 +14,14 @@ import secrets
 import shlex
 import signal
 import subprocess
-from typing import Dict, List, Mapping, NamedTuple, Sequence
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Set
 
 from agent.engines import EngineUnavailable
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STATUS = re.compile(r"\d+\n")
 _REAP_S = 5.0
+_RUNNING: "Set[subprocess.Popen[bytes]]" = set()
 
 
 class Ended(NamedTuple):
@@ -60,6 +61,13 @@ def run_command(prefix: Sequence[str], words: Sequence[str], environment: Mappin
     return Ended(text[:-1] if text.endswith("\n") else text, int(status))
 
 
+def kill_all() -> None:
+    """Ends the commands that run now: they must not outlive an agent that leaves at once."""
+    for process in list(_RUNNING):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def remote_line(words: Sequence[str], environment: Mapping[str, str], marker: str) -> str:
     """The text for a shell far away: quoted, both streams in one, and the status after the marker."""
     settings = ["{}={}".format(name, shlex.quote(value)) for name, value in environment.items()]
@@ -69,6 +77,7 @@ def remote_line(words: Sequence[str], environment: Mapping[str, str], marker: st
 
 def _run(words: Sequence[str], environment: Mapping[str, str], timeout_s: float) -> Ended:
     process = _start(list(words), {**os.environ, **environment})
+    _RUNNING.add(process)
     try:
         output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
@@ -79,6 +88,8 @@ def _run(words: Sequence[str], environment: Mapping[str, str], timeout_s: float)
     except BaseException:
         _kill(process)
         raise
+    finally:
+        _RUNNING.discard(process)
     return Ended(_text(output), process.returncode)
 
 

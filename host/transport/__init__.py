@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Protocol
 from host.errors import DeviceUnavailable
 
 TRANSPORTS = {"local": "host.transport.local", "adb": "host.transport.adb", "ssh": "host.transport.ssh"}
+
+ENDED_BY_DEVICE = (-signal.SIGHUP, -signal.SIGTERM)
+"""Statuses of a command that did not end by itself: the device restarts, or hung up on it."""
 
 
 class DeviceLost(DeviceUnavailable):
@@ -88,7 +92,7 @@ class Transport(Protocol):
         """Sees to it that files are on the device; those made there count as ready."""
 
     def fetch(self, path: str) -> bytes:
-        """Reads a file of the device."""
+        """Reads a file of the device. Raises HostError where it cannot be read."""
 
     def spawn_agent(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Channel:
         """Starts ``python -m agent`` there."""

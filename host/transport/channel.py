@@ -15,10 +15,22 @@ STDERR_TAIL_BYTES = 4000
 LEAVE_LIMIT_S = 10.0
 """For an agent whose input has ended to put the device's settings back and go."""
 
+GOING_S = 8
+"""For an agent that was hung up on to do the same; one that is stuck in an engine may not notice."""
+
 PING_LIMIT_S = 5.0
 STATUS_LIMIT_S = 5.0
 PID = b"chamnet-pid"
 """Begins the line that tells the agent's number there, which it keeps."""
+
+_END = """
+n=0
+while kill -0 {pid} 2>/dev/null; do
+  [ $n -lt {seconds} ] || {{ kill -9 {pid}; break; }}
+  sleep 1
+  n=$((n + 1))
+done
+"""
 
 
 class RemoteChannel:
@@ -29,6 +41,7 @@ class RemoteChannel:
         self._stream = shell.spawn(f"echo {PID.decode()} $$ >&2; {command}")
         self._stderr = b""
         self._ended = threading.Event()
+        self._killed = False
 
     def send(self, line: str) -> None:
         self._stream.write(line.encode() + b"\n")
@@ -50,13 +63,16 @@ class RemoteChannel:
         self.kill()
 
     def kill(self) -> None:
-        """Hangs up; an agent that is stuck in an engine may not notice, and is ended by its number."""
+        """Hangs up, which ends the agent; one that stays all the same is ended by its number."""
         self._stream.kill()
-        if self._stream.status() is None and (found := re.search(rb"%s (\d+)" % PID, self._stderr)):
+        found = re.search(rb"%s (\d+)" % PID, self._stderr)
+        if found and not self._killed and self._stream.status() is None:
             with contextlib.suppress(DeviceUnavailable):
-                run(self._shell, f"sleep 1; kill -9 {int(found[1])} 2>/dev/null", limit_s=PING_LIMIT_S)
+                run(self._shell, _END.format(pid=int(found[1]), seconds=GOING_S), limit_s=GOING_S + PING_LIMIT_S)
+        self._killed = True
 
     def abandon(self) -> None:
+        self._killed = True
         self._stream.kill()
 
     def exit_status(self) -> int | None:

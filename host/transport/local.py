@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from agent import protocol
+from host.errors import HostError
 from host.transport import Launch
 
 AGENT_HOME = Path(protocol.__file__).resolve().parent.parent
@@ -51,7 +52,10 @@ class LocalTransport:
         """Files are where ``put`` wrote them."""
 
     def fetch(self, path: str) -> bytes:
-        return Path(path).read_bytes()
+        try:
+            return Path(path).read_bytes()
+        except OSError as error:
+            raise HostError(f"{path} must be readable, but got: {error.strerror}") from None
 
     def wait_back(self, limit_s: float) -> None:
         """This machine is always there."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,13 +36,12 @@ def parcel_of(name: str, files: Mapping[str, bytes], mode: int = 0o644) -> Parce
 
 def tar_of(files: Mapping[str, bytes], mode: int = 0o644) -> bytes:
     """An uncompressed tar that depends on names, contents and mode only."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, blob in sorted(files.items()):
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(blob), mode
-            tar.addfile(entry, io.BytesIO(blob))
-    return packed.getvalue()
+    pieces = []
+    for name, blob in sorted(files.items()):
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mode = len(blob), mode
+        pieces += [entry.tobuf(tarfile.USTAR_FORMAT), blob, bytes(-len(blob) % tarfile.BLOCKSIZE)]
+    return b"".join([*pieces, bytes(2 * tarfile.BLOCKSIZE)])
 
 
 @cache

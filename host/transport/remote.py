@@ -10,6 +10,7 @@ import contextlib
 import json
 import shlex
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,14 +24,19 @@ from host.transport.parcel import Parcel, agent_parcel, parcel_of, tar_of
 from host.transport.shell import Output, Shell, run
 
 PUSH_LIMIT_S = 600.0
-KEPT_BYTES = 256 << 20
-"""Model files on the device at a time; older ones are sent again should they be needed once more."""
+KEPT_BYTES = 256 << 20, 1 << 30
+"""Model files on the device at a time: always, and where that is at most half of the room there. Older ones leave, and
+are sent again should they be needed once more."""
 
 PREFIX = "CHAMNET_PREFIX"
 """Tells an agent on this computer how to run a command of the device."""
 
 MARK = ".ok"
 FULL = b"No space left"
+
+
+class StorageFull(DeviceUnavailable):
+    """What must go to the device does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,13 @@ class Place:
 
 @dataclass(slots=True)
 class _Models:
-    """Model files by their path on the device: what waits here, and what is there, oldest first."""
+    """Model files by their path on the device: what waits here, and what is there, oldest first.
 
+    Attributes:
+        folder: of this run alone: one that ends late must not take away another's.
+    """
+
+    folder: str = field(default_factory=lambda: f"models-{uuid.uuid4().hex[:8]}")
     waiting: dict[str, Path] = field(default_factory=dict)
     there: dict[str, int] = field(default_factory=dict)
 
@@ -77,26 +88,28 @@ class RemoteTransport:
     @cached_property
     def on_host(self) -> str:
         if self._launch.where != "auto":
-            return "as asked" if self._launch.where == "host" else ""
+            return "--agent host was asked for" if self._launch.where == "host" else ""
         try:
             started = self.run(shlex.join([*self._interpreter(), "-c", "pass"]))
-        except DeviceLost:
+        except (DeviceLost, StorageFull):
             raise
         except HostError as refusal:
-            return str(refusal)
-        return f"its bundle does not run there: {started.complaint}" if started.status else ""
+            return str(refusal).partition(";")[0]
+        return (
+            f"{self._launch.python or 'its bundle'} does not run there: {started.complaint}" if started.status else ""
+        )
 
     @property
     def origin(self) -> str:
         if self.on_host or self._launch.python or self._place.bundle is None:
             return ""
-        return self._place.bundle().name
+        return self._bundle.name
 
     def install(self, name: str, files: Mapping[str, Path]) -> str:
         return self._installed(parcel_of(name, {file: path.read_bytes() for file, path in files.items()}, 0o755))
 
     def put(self, name: str, blob: bytes) -> str:
-        path = f"{self._place.home}/models/{name}"
+        path = f"{self._place.home}/{self._models.folder}/{name}"
         file = Path(self._scratch.name) / name
         file.write_bytes(blob)
         self._models.waiting[path] = file
@@ -110,7 +123,7 @@ class RemoteTransport:
             return
         files = {Path(path).name: self._models.waiting[path].read_bytes() for path in lacking}
         self._make_room(sum(map(len, files.values())), keep=set(paths))
-        self._send("models", tar_of(files))
+        self._send(self._models.folder, tar_of(files))
         self._models.there.update({path: len(files[Path(path).name]) for path in lacking})
 
     def fetch(self, path: str) -> bytes:
@@ -137,7 +150,7 @@ class RemoteTransport:
 
     def close(self) -> None:
         with contextlib.suppress(DeviceUnavailable):
-            self.run(f"rm -rf {shlex.quote(f'{self._place.home}/models')}")
+            self.run(f"rm -rf {shlex.quote(f'{self._place.home}/{self._models.folder}')}")
         if self._local is not None:
             self._local.close()
         self.shell.close()
@@ -149,7 +162,12 @@ class RemoteTransport:
             return [self._launch.python]
         if self._place.bundle is None:
             return ["python3"]
-        return ["sh", f"{self._installed(self._place.bundle())}/run.sh"]
+        return ["sh", f"{self._installed(self._bundle)}/run.sh"]
+
+    @cached_property
+    def _bundle(self) -> Parcel:
+        assert self._place.bundle is not None
+        return self._place.bundle()
 
     def _installed(self, parcel: Parcel) -> str:
         """The folder of a parcel on the device; sends it where it is not there or not whole."""
@@ -176,9 +194,17 @@ class RemoteTransport:
                 self.run(f"rm -rf {home}/{folder}.new")
             raise _unsent(name, len(tar), done)
 
+    @cached_property
+    def _kept_bytes(self) -> int:
+        home = shlex.quote(self._place.home)
+        told = self.run(f"mkdir -p {home} && stat -f -c '%a %S' {home}").text.split()
+        free_bytes = int(told[0]) * int(told[1]) if len(told) == 2 and all(map(str.isdigit, told)) else 0
+        least, most = KEPT_BYTES
+        return min(max(least, free_bytes // 2), most)
+
     def _make_room(self, size_bytes: int, keep: set[str]) -> None:
         there = self._models.there
-        surplus = sum(there.values()) + size_bytes - KEPT_BYTES
+        surplus = sum(there.values()) + size_bytes - self._kept_bytes
         leaving = []
         for path, size in there.items():
             if surplus > 0 and path not in keep:
@@ -189,14 +215,14 @@ class RemoteTransport:
 
     def _remove(self, paths: Sequence[str]) -> None:
         names = " ".join(shlex.quote(Path(path).name) for path in paths)
-        self.run(f"cd {shlex.quote(self._place.home)}/models && xargs rm -f", names.encode())
+        self.run(f"cd {shlex.quote(self._place.home)}/{self._models.folder} && xargs rm -f", names.encode())
         for path in paths:
             self._models.there.pop(path, None)
 
 
 def _unsent(name: str, size_bytes: int, done: Output) -> HostError:
     if FULL in done.stderr or FULL in done.stdout:
-        return DeviceUnavailable(
+        return StorageFull(
             f"the device must have room for {size_bytes / 1e6:.0f} MB of {name}, but its storage is full; make room "
             "and repeat the command: what was measured is stored"
         )

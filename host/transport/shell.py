@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from host.transport import DeviceLost
+from host.transport import ENDED_BY_DEVICE, DeviceLost
 from host.transport.shell_v2 import STDOUT
 
 RUN_LIMIT_S = 60.0
@@ -72,7 +72,7 @@ def run(shell: Shell, command: str, stdin: bytes = b"", limit_s: float = RUN_LIM
     """Runs a command to its end.
 
     Raises:
-        DeviceLost: the connection broke, or the command did not end within the limit.
+        DeviceLost: the connection broke, the device ended the command, or it did not end within the limit.
     """
     stream = shell.spawn(command)
     late = threading.Timer(limit_s, stream.kill)
@@ -87,12 +87,18 @@ def run(shell: Shell, command: str, stdin: bytes = b"", limit_s: float = RUN_LIM
         late.cancel()
         status = stream.status()
         stream.kill()
-    if status is None:
-        raise DeviceLost(
-            f"a command must end within {limit_s:.0f} s, but the connection broke or it did not: {command[:80]}"
-        )
     errors = b"".join(content for kind, found in pieces.items() if kind != STDOUT for content in found)
+    if status is None or status in ENDED_BY_DEVICE:
+        raise DeviceLost(_unfinished(command, limit_s, errors))
     return Output(status, b"".join(pieces.get(STDOUT, [])), errors)
+
+
+def _unfinished(command: str, limit_s: float, errors: bytes) -> str:
+    said = errors.decode(errors="replace").strip().splitlines()[-1:]
+    words = " ".join(command.split())
+    return (
+        f"the connection broke{f' ({said[0]})' if said else ''}, or this took longer than {limit_s:.0f} s: {words[:80]}"
+    )
 
 
 def _feed(stream: Stream, data: bytes) -> None:

@@ -16,6 +16,13 @@ CHUNK = 1 << 16
 SIGNAL_BASE = 128
 """The device's shell adds it to the number of the signal that ended a command."""
 
+LAST_SIGNAL = 64
+
+
+def signed(status: int) -> int:
+    """A shell's exit status, negative where a signal ended the command."""
+    return SIGNAL_BASE - status if SIGNAL_BASE < status <= SIGNAL_BASE + LAST_SIGNAL else status
+
 
 def packet(kind: int, content: bytes = b"") -> bytes:
     return HEAD.pack(kind, len(content)) + content
@@ -63,9 +70,7 @@ class ShellV2:
 
     def status(self) -> int | None:
         """Its exit status, negative for a signal; None while it runs, and for ever when the connection broke."""
-        if self._status is None or self._status <= SIGNAL_BASE:
-            return self._status
-        return SIGNAL_BASE - self._status
+        return None if self._status is None else signed(self._status)
 
     def kill(self) -> None:
         """Cuts the connection: the device then hangs up on the command."""

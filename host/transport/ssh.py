@@ -25,14 +25,15 @@ from host.transport import DeviceLost, Launch
 from host.transport.parcel import Parcel, bundle_parcel
 from host.transport.remote import Place, RemoteTransport
 from host.transport.shell import run
-from host.transport.shell_v2 import CHUNK, STDERR, STDOUT
+from host.transport.shell_v2 import CHUNK, STDERR, STDOUT, signed
 
 CONNECT_LIMIT_S = 10
 POLL_S = 1.0
 FOLDER = ".cache/chamnet"
-ADDRESS = re.compile(r"(?:[\w.-]+@)?\[?[\w.:-]+?\]?(?::\d+)?")
+ADDRESS = re.compile(r"((?:[\w.-]+@)?(?:[\w.-]+|\[[\w.:%]+\]))(?::(\d+))?")
+"""[user@]host[:port]; an address of IPv6 in brackets."""
+
 ABI_OF_MACHINE = {"aarch64": "arm64-v8a", "x86_64": "x86_64"}
-SIGNAL_BASE = 128
 
 
 class SshShell:
@@ -40,21 +41,27 @@ class SshShell:
 
     def __init__(self, address: str) -> None:
         """``address`` reads [user@]host[:port]. Raises UsageError, DeviceUnavailable."""
-        if not ADDRESS.fullmatch(address) or address.startswith("-"):
+        named = ADDRESS.fullmatch(address)
+        if named is None or address.startswith("-"):
             raise UsageError(f"a board must be named ssh:user@host or ssh:user@host:port, but got {address!r}")
         if shutil.which("ssh") is None:
             raise DeviceUnavailable("the program 'ssh' must be installed to reach a board, but it is not on PATH")
-        host, _, port = address.rpartition(":") if re.search(r":\d+$", address) else (address, "", "")
         self.address = address
+        self._host = [*(["-p", named[2]] if named[2] else []), re.sub(r"[\[\]]", "", named[1])]
         self._folder = tempfile.TemporaryDirectory(prefix="chamnet-ssh-", ignore_cleanup_errors=True)
-        shared = ["ControlMaster=auto", f"ControlPath={self._folder.name}/%C", "ControlPersist=60"]
-        options = ["BatchMode=yes", f"ConnectTimeout={CONNECT_LIMIT_S}", "ServerAliveInterval=5", *shared]
-        self._words = ["ssh", "-T", *(word for option in options for word in ("-o", option))]
-        self._words += [*(["-p", port] if port else []), host]
+        shared = ["ControlMaster=auto", f"ControlPath={self._folder.name}/s", "ControlPersist=60"]
+        private = ["BatchMode=yes", "RemoteCommand=none", "ClearAllForwardings=yes"]
+        limits = [f"ConnectTimeout={CONNECT_LIMIT_S}", "ServerAliveInterval=5"]
+        self._words = ["ssh", "-T", *(word for option in (*private, *limits, *shared) for word in ("-o", option))]
+
+    @property
+    def by_hand(self) -> str:
+        """How a person tries the connection."""
+        return shlex.join(["ssh", *self._host])
 
     @property
     def prefix(self) -> list[str]:
-        return [*self._words, "--"]
+        return [*self._words, *self._host, "--"]
 
     def spawn(self, command: str) -> SshStream:
         mark = f"chamnet-{uuid.uuid4().hex}"
@@ -73,19 +80,19 @@ class SshShell:
             except DeviceLost as loss:
                 if time.monotonic() > deadline:
                     raise DeviceUnavailable(
-                        f"board {self.address} must answer within {limit_s:.0f} s, but {loss}; 'ssh {self.address}' "
+                        f"board {self.address} must answer within {limit_s:.0f} s, but {loss}; '{self.by_hand}' "
                         "must work without a password"
                     ) from None
                 time.sleep(POLL_S)
 
     def close(self) -> None:
-        subprocess.run([*self._words[:-1], "-O", "exit", self._words[-1]], capture_output=True, check=False)
+        subprocess.run([*self._words, "-O", "exit", *self._host], capture_output=True, check=False)
         self._folder.cleanup()
 
 
 def _with_status(command: str, mark: str) -> str:
-    """Runs the command so that a signal to the connection reaches it, and tells its status at the end."""
-    return f"( {command} ); status=$?; printf '\\n%s %d\\n' {mark} $status >&2; exit $status"
+    """Runs the command in a shell of its own, whose number it may tell and keep, and tells its status at the end."""
+    return f"sh -c {shlex.quote(command)}; status=$?; printf '\\n%s %d\\n' {mark} $status >&2; exit $status"
 
 
 class SshStream:
@@ -93,8 +100,9 @@ class SshStream:
 
     def __init__(self, process: subprocess.Popen[bytes], mark: bytes) -> None:
         self._process = process
-        self._mark = re.compile(rb"\n?" + mark + rb" (\d+)\n")
+        self._mark = b"\n" + mark + b" "
         self._status: int | None = None
+        self._pieces: Queue[tuple[int, bytes] | None] = Queue()
 
     def write(self, data: bytes) -> None:
         assert self._process.stdin is not None
@@ -107,45 +115,45 @@ class SshStream:
         self._process.stdin.close()
 
     def output(self) -> Iterator[tuple[int, bytes]]:
-        pieces: Queue[tuple[int, bytes]] = Queue()
         for kind, pipe in ((STDOUT, self._process.stdout), (STDERR, self._process.stderr)):
-            threading.Thread(target=_pump, args=(kind, pipe, pieces), daemon=True).start()
-        tail, open_pipes = b"", 2
-        while open_pipes:
-            kind, content = pieces.get()
-            if not content:
+            threading.Thread(target=_pump, args=(kind, pipe, self._pieces), daemon=True).start()
+        held, open_pipes = b"", 2
+        while open_pipes and (piece := self._pieces.get()):
+            kind, content = piece
+            if kind == STDERR and content:
+                content, held, status = without_status(held + content, self._mark)
+                self._status = self._status if status is None else status
+            elif not content:
                 open_pipes -= 1
-            elif kind == STDOUT:
+            if content:
                 yield kind, content
-            else:
-                tail = self._told(tail + content)
-                if self._status is None and len(tail) > CHUNK:
-                    yield kind, tail[:-CHUNK]
-                    tail = tail[-CHUNK:]
-        if tail:
-            yield STDERR, tail
+        if held:
+            yield STDERR, held
 
     def status(self) -> int | None:
-        if self._status is None or self._status <= SIGNAL_BASE:
-            return self._status
-        return SIGNAL_BASE - self._status
+        return None if self._status is None else signed(self._status)
 
     def kill(self) -> None:
+        """Ends the local ``ssh``. The shared connection keeps its pipes open until the board's command ends."""
+        self._pieces.put(None)
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
         with contextlib.suppress(OSError, ValueError):
             self.close_input()
 
-    def _told(self, errors: bytes) -> bytes:
-        """Takes the status out of what was written to standard error."""
-        if found := self._mark.search(errors):
-            self._status = int(found[1])
-            return errors[: found.start()]
-        return errors
+
+def without_status(errors: bytes, mark: bytes) -> tuple[bytes, bytes, int | None]:
+    """What a command itself wrote to standard error, what may yet become the line with its status, and the status."""
+    start = errors.find(mark)
+    if start < 0:
+        start = max(errors.rfind(b"\n"), 0)
+        return (errors[:start], errors[start:], None) if mark.startswith(errors[start:]) else (errors, b"", None)
+    told, ended, rest = errors[start + len(mark) :].partition(b"\n")
+    return (errors[:start] + rest, b"", int(told)) if ended else (errors[:start], errors[start:], None)
 
 
-def _pump(kind: int, pipe: IO[bytes] | None, pieces: Queue[tuple[int, bytes]]) -> None:
+def _pump(kind: int, pipe: IO[bytes] | None, pieces: Queue[tuple[int, bytes] | None]) -> None:
     assert pipe is not None
     with contextlib.suppress(OSError, ValueError):
         while content := os.read(pipe.fileno(), CHUNK):

@@ -77,6 +77,11 @@ class VirtualPhone:
         self.profile = profile_named(soc)
         state.write_profile(self.root, self.profile, self.abi, self.serialno)
 
+    def reset(self, soc: str = "snapdragon835") -> None:
+        """As it was when it was new, but for files in its storage and the settings' remains there."""
+        state.write_state(self.root, profile_named(soc), self.abi, self.serialno)
+        self.profile = profile_named(soc)
+
     def heat(
         self,
         zones_mc: Mapping[str, int] | None = None,

@@ -69,15 +69,15 @@ class Relay:
                 _reset(phone)
                 return
             self._open |= {client, phone}
+            for end in (client, phone):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for source, target in ((client, phone), (phone, client)):
-            target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK_BYTES):
                 if not self._may_pass(len(data)):
-                    self.pull()
                     return
                 target.sendall(data)
         for end in (source, target):
@@ -86,11 +86,15 @@ class Relay:
             self._open -= {source, target}
 
     def _may_pass(self, size_bytes: int) -> bool:
+        """Pulls where not: at once, so that no other pump does it again after a plug."""
         with self._lock:
             if self._left_bytes is None:
                 return True
             self._left_bytes -= size_bytes
-            return self._left_bytes > 0
+            if self._left_bytes > 0:
+                return True
+            self.pull()
+            return False
 
 
 def _bound(port: int) -> socket.socket:

@@ -64,7 +64,8 @@ class FakeAdbd:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         transport = Transport(reader, writer, self.options, self.faults, self._serve, self._key_allowed)
         self._transports.add(transport)
-        await transport.run()
+        with contextlib.suppress(asyncio.CancelledError):
+            await transport.run()
         self._transports.discard(transport)
 
     async def _serve(self, stream: Stream, name: str) -> None:

@@ -170,7 +170,10 @@ def test_rows_of_an_emulated_phone_are_shown_as_such(on_835: Bench, measured: Ra
     assert {entry["label"] for entry in shown["entries"]} == {"emulated"}
 
 
-def test_a_search_refuses_the_table_of_an_emulated_phone_unless_asked_for(on_835: Bench, measured: Ran) -> None:
+def test_a_search_refuses_the_table_of_an_emulated_phone_unless_asked_for(
+    on_835: Bench, measured: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     few = ("--population", "20", "--generations", "1")
     table = ("--device", on_835.target().device, "--latency-ms", "10", "--db", on_835.db())
     asked = ("search", "--space", "chamnet-mobile", *few, *table)

@@ -61,6 +61,9 @@ def search_command(
     population: Annotated[int, typer.Option(help="children of a generation", min=20)] = 500,
     generations: Annotated[int, typer.Option(help="generations", min=1)] = 120,
     verify_count: Annotated[int, typer.Option("--verify", help="measure so many of the networks found", min=0)] = 0,
+    interpolate: Annotated[
+        bool, typer.Option("--interpolate", help="price operators that were never measured by those that were")
+    ] = False,
     emulated: Annotated[
         bool, typer.Option("--emulated", help="search with the table of an emulated phone, too")
     ] = False,
@@ -91,7 +94,7 @@ def search_command(
         _check_sources(targets, emulated)
         question = Question(
             chosen, tuple(targets), tuple(bounds), sweep, _fixed(fix or []), predictor, recipe, risk, seed,
-            Effort(population, generations),
+            Effort(population, generations), interpolate,
         )  # fmt: skip
         with open_samples(samples_db or db) as samples:
             samples.put(builtin_samples(chosen.name))

@@ -44,7 +44,8 @@ def _advice(target: Target) -> str:
     accelerator = "" if target.accelerator == "cpu" else f"--accelerator {target.accelerator} "
     return (
         f"measure them with 'chamnet profile --device {target.device} --engine {target.engine} {accelerator}"
-        f"--dtype {target.dtype} --ops FILE', or price them between measured ones with 'chamnet predict'"
+        f"--dtype {target.dtype} --ops FILE', or price them by those that were measured: 'chamnet predict' does, "
+        "'chamnet search' with --interpolate"
     )
 
 

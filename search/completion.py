@@ -21,6 +21,9 @@ from search.predictors import Array
 from search.predictors.latency import LatencyModel, Row, measured_rows
 from search.predictors.op_features import canonical, describe_all
 
+CAUTION = 1.0
+"""Standard deviations that an estimate beyond the measured is raised by, where a search will choose among them."""
+
 INVENTED = "~"
 """Begins the keys of native operators that no engine ever ran."""
 
@@ -83,7 +86,11 @@ def complete_for_graphs(known: Completed, graphs: Iterable[Graph], estimate: boo
 
 
 def complete_for_operators(known: Completed, operators: Iterable[OpSpec], estimate: bool = False) -> Completed:
-    """A table that prices these operators, too, in every context in which their type was measured."""
+    """A table that prices these operators, too, in every context in which their type was measured.
+
+    A search looks for what is cheap, and so for what is thought cheap by mistake: estimates are a standard deviation
+    high.
+    """
     lut = known.lut
     templates = known.templates or Templates(lut, _model(known))
     wanted: dict[Row, Lowering] = {}
@@ -91,7 +98,7 @@ def complete_for_operators(known: Completed, operators: Iterable[OpSpec], estima
         for context in templates.contexts(op):
             if _known(lut, op, context, "") is None and (template := templates.nearest(op, context)) is not None:
                 wanted[op, context] = template
-    return _completed(known, templates, wanted, estimate)
+    return _completed(known, templates, wanted, estimate, CAUTION)
 
 
 def _known(lut: LatencyLut, op: OpSpec, context: str, readers: str) -> Lowering | None:
@@ -131,6 +138,8 @@ class Templates:
         if not places:
             return None
         key = (op.type, len(op.inputs), places[0])
+        if places[0] == ANY_CONTEXT:
+            return self._rows[key][0]
         here = describe_all([(op, places[0])], self._model.steps)
         return self._rows[key][int(((self._all(key) - here) ** 2).sum(axis=1).argmin())]
 
@@ -141,12 +150,15 @@ class Templates:
         return self._described[key]
 
 
-def _completed(known: Completed, templates: Templates, wanted: Mapping[Row, Lowering], estimate: bool) -> Completed:
+def _completed(
+    known: Completed, templates: Templates, wanted: Mapping[Row, Lowering], estimate: bool, lean: float = 0.0
+) -> Completed:
     lut, model = known.lut, _model(known)
     priced = [row for row, template in wanted.items() if template.natives and model.knows(row[0].type)]
     free = [row for row, template in wanted.items() if not template.natives]
     within = model.within(priced)
     latency, error = _predicted(templates, model, priced)
+    latency = np.where(within, latency, latency * np.exp(lean * error))
     kept = [i for i in range(len(priced)) if within[i] or estimate]
     entries: list[LutEntry] = []
     lowerings: dict[tuple[str, str], Lowering] = {}
@@ -159,7 +171,8 @@ def _completed(known: Completed, templates: Templates, wanted: Mapping[Row, Lowe
         lowerings[op.key, context] = replace(wanted[priced[i]], op_key=op.key, context=context, natives=natives)
     for op, context in free:
         lowerings[op.key, context] = replace(wanted[op, context], op_key=op.key, context=context)
-    outside = tuple(dict.fromkeys(priced[i][0] for i in range(len(priced)) if i not in set(kept)))
+    left = sorted(set(range(len(priced))) - set(kept))
+    outside = tuple(dict.fromkeys(priced[i][0] for i in left))
     predicted = {priced[i]: (float(latency[i]), float(error[i])) for i in kept}
     every = {**known.predicted, **predicted}
     return Completed(lut.with_entries(entries, lowerings), model, every, (*known.outside, *outside), templates)

@@ -7,6 +7,7 @@ device.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,9 @@ from lut_db.errors import LutError
 from lut_db.records import Target
 from lut_db.samples import AccuracySample
 from lut_db.store import LutStore
+from ops_catalog.build import op_with_dtype
 from search.cells import Arithmetic, Array, Cells, build_cells
+from search.completion import Completed, complete_for_operators
 from search.cost import CostModel, calibration_for
 from search.evolution import Effort, Evolved, Objective, evolve
 from search.features import search_inputs, training_inputs
@@ -24,6 +27,7 @@ from search.limits import Costs, Limit, even_sweep, limit_rows
 from search.pareto import front
 from search.predictors import LEAST_SAMPLES, Predictor, fit_predictor
 from search.predictors.evaluate import scores
+from search.predictors.latency import fit_latency
 from search.result import Candidate, PredictorFacts, SearchResult, Unmet
 from search.samples import TrainingSet, training_set
 from search.spaces.space import Genomes, SearchSpace
@@ -42,6 +46,7 @@ class Question:
         limits: all must hold.
         sweep: values that the first limit takes one after the other; by default some up to its own.
         recipe: accuracies are predicted for it; "" for the most frequent one of the samples.
+        interpolate: price operators that a table lacks by those it has.
         risk: probability at which a latency limit may be exceeded, judged by the calibration; None to take the mean.
     """
 
@@ -55,6 +60,7 @@ class Question:
     risk: float | None = None
     seed: int = 0
     effort: Effort = field(default_factory=Effort)
+    interpolate: bool = False
 
 
 def search(store: LutStore, samples: Sequence[AccuracySample], question: Question) -> SearchResult:
@@ -66,7 +72,7 @@ def search(store: LutStore, samples: Sequence[AccuracySample], question: Questio
     """
     clock = _Clock()
     cells = build_cells(question.space.narrowed(question.fixed))
-    models = [_model(store, cells, target) for target in question.targets]
+    models = [_model(store, cells, target, question.interpolate) for target in question.targets]
     clock.lap("prices")
     training = training_set(question.space, samples, LEAST_SAMPLES)
     recipe = _recipe(training, question.recipe)
@@ -109,8 +115,13 @@ class _Clock:
         self.laps[stage], self._since = now - self._since, now
 
 
-def _model(store: LutStore, cells: Cells, target: Target) -> CostModel:
-    return CostModel(cells, store.lut(target), calibration_for(cells.space, store.calibrations(target)))
+def _model(store: LutStore, cells: Cells, target: Target, interpolate: bool) -> CostModel:
+    lut = store.lut(target)
+    if interpolate:
+        operators = [op_with_dtype(op, target.dtype) for op in cells.operators]
+        known = Completed(lut, fit_latency(lut, store.staircases(target)), {})
+        lut = complete_for_operators(known, operators, estimate=True).lut
+    return CostModel(cells, lut, calibration_for(cells.space, store.calibrations(target)))
 
 
 def _recipe(training: TrainingSet, asked: str) -> int:
@@ -215,6 +226,11 @@ def _notes(models: Sequence[CostModel], question: Question, training: TrainingSe
         for model in models
         if model.calibration is None
     ]
+    for model in models:
+        labels = Counter(entry.label for entry in model.lut.entries if entry.label in ("interpolated", "estimated"))
+        if labels:
+            listed = " and ".join(f"{count} {label}" for label, count in sorted(labels.items()))
+            notes.append(f"of the table of {model.target.name}, {listed} operators; --verify measures networks")
     if any("shortened" in name for name in training.recipe_names):
         notes.append("accuracies are those of a shortened training recipe; full training reaches more")
     if len(training.genomes) < FEW_NETWORKS:

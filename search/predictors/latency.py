@@ -76,6 +76,17 @@ class Process:
         x = self._numbers(described)
         return np.asarray(self._line(x) + self.scale * (self._prior(x, self.numbers) @ self.weights))
 
+    def variance(self, described: Array) -> Array:
+        """Of the errors of log latencies, noise included (m)."""
+        from scipy.linalg import solve_triangular
+
+        x = self._numbers(described)
+        known = solve_triangular(self.lower, self._prior(x, self.numbers).T, lower=True)
+        signal, linear, quadratic, noise = self.variances
+        square = (x**2).sum(axis=1) / max(1, x.shape[1])
+        total = signal + linear * square + quadratic * square**2 + noise - (known**2).sum(axis=0)
+        return np.asarray((self.stretch * self.scale) ** 2 * np.maximum(total, noise))
+
     def covariance(self, described: Array) -> Array:
         """Of the errors of log latencies, noise included (m x m)."""
         from scipy.linalg import solve_triangular
@@ -138,7 +149,7 @@ class LatencyModel:
                 process, some = self.processes[op_type], [rows[i] for i in places[part]]
                 with one_thread():
                     latency[places[part]] = np.exp(process.predict(described[part]) + self._base(some))
-                    error[places[part]] = np.sqrt(np.diag(process.covariance(described[part])))
+                    error[places[part]] = np.sqrt(process.variance(described[part]))
         return latency, error
 
     def network_error(self, rows: Sequence[Row], latency_ns: Array) -> float:

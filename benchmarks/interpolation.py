@@ -140,9 +140,8 @@ def print_operators(lut: LatencyLut, steps: dict[tuple[str, str], int]) -> None:
     """Single operators left out, predicted by three models."""
     rows, latency = measured_rows(lut)
     order = np.random.default_rng(0).permutation(len(rows))
-    print(
-        "\nOperators among the measured ones in every size:\n\n| trained on | model | operators: mean error % | 90th percentile | within 95 % interval | fit s |"
-    )
+    print("\nOperators that lie among the measured ones in every size:\n")
+    print("| trained on | model | mean error % | 90th percentile | within 95 % interval | fit s |")
     print("|---|---|---|---|---|---|")
     for share in SHARES[1:]:
         known, unseen = np.split(order, [round(share * len(rows))])

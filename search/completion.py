@@ -78,7 +78,8 @@ def complete_for_graphs(known: Completed, graphs: Iterable[Graph], estimate: boo
             context = _context(forms, node.inputs, node.output in graph.outputs)
             row = _known(lut, node.op, context, readers[node.output])
             if row is None and (template := templates.nearest(node.op, context)) is not None:
-                row = wanted[node.op, template.context] = template
+                place = ANY_CONTEXT if template.context == ANY_CONTEXT else context
+                row = wanted[node.op, place] = template
             if row is not None:
                 forms.update(zip(node.inputs, row.input_forms, strict=True))
             forms[node.output] = row.output_form if row else "plain"

@@ -161,6 +161,14 @@ def test_an_engine_with_layouts_is_completed_context_by_context(halves: tuple[li
     assert known.lut.by_key[plain].latency_ns > known.lut.by_key[blocked].latency_ns
 
 
+def test_a_context_in_which_nothing_was_measured_borrows_the_nearest_one(
+    halves: tuple[list[OpSpec], list[OpSpec]],
+) -> None:
+    lut, graph = table(halves[0], contexts=("blocked",)), two_convs(conv(24, 50, 14, 3), conv(50, 40, 14, 1))
+    known = complete_for_graphs(Completed(lut, fit_latency(lut, {}), {}), [graph], estimate=True)
+    assert known.lut.predict(graph) > 0
+
+
 def test_operators_on_one_tread_cost_what_the_measured_one_does(
     halves: tuple[list[OpSpec], list[OpSpec]], model: LatencyModel
 ) -> None:

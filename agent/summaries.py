@@ -16,7 +16,7 @@ SENTINEL_EVERY = 16
 def measure_summaries(engine: Any, request: Measure, send: Callable[[Message], None]) -> None:
     """Answers each model, then Done; a model that fails is named, a device that is lost ends the request."""
     before = read_conditions()
-    overhead_ns = typical_ns(engine.summarise(request.null_path, request.options))
+    overhead_ns = typical_ns(_null(engine, request))
     looks: List[Tuple[int, int]] = []
     for number, model in enumerate(request.models):
         if number % SENTINEL_EVERY == 0:
@@ -44,8 +44,23 @@ def _answer(engine: Any, request: Measure, model: Model, overhead_ns: float) -> 
 
 
 def _look(engine: Any, request: Measure) -> List[Tuple[int, int]]:
-    """When the sentinel was timed, and its usual time; nothing without one."""
+    """When the sentinel was timed, and its usual time; nothing without one, or where it fails."""
     if request.sentinel_path is None:
         return []
     start = time.perf_counter_ns()
-    return [(start, round(typical_ns(engine.summarise(request.sentinel_path, request.options))))]
+    try:
+        return [(start, round(typical_ns(engine.summarise(request.sentinel_path, request.options))))]
+    except EngineUnavailable:
+        raise
+    except Exception:
+        return []
+
+
+def _null(engine: Any, request: Measure) -> Dict[str, float]:
+    """The summary of the model that does nothing; tried twice, since all others rest on it."""
+    try:
+        return dict(engine.summarise(request.null_path, request.options))
+    except EngineUnavailable:
+        raise
+    except Exception:
+        return dict(engine.summarise(request.null_path, request.options))

@@ -5,6 +5,7 @@ the rest predicted, the calibration fitted on the same eight networks, and the e
 three models of single operators are compared on those left out: ours (a Gaussian process), gradient boosting and
 log-linear.
 
+    python -m benchmarks.interpolation --imported builtin:note10
     python -m benchmarks.interpolation [--space chamnet-mobile] [--pool 200] [--networks 32] [--engine litert]
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from host import cli
 from host.budget import FIRST, usual_context
 from host.calibration import error_metrics, fit, l2_bytes_of, predict
 from host.devices import choose_cpus, find_unit
@@ -46,8 +48,12 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=32)
     parser.add_argument("--engine", default="litert,onnxruntime")
     parser.add_argument("--db", type=Path, help="keep the measurements here")
+    parser.add_argument("--imported", help="instead: the entries of an imported table, such as builtin:note10")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if asked.imported:
+            print_imported(asked.imported, Path(folder) / "lut.db")
+            return
         for engine in asked.engine.split(","):
             run(engine, asked.space, asked.pool, asked.networks, asked.db or Path(folder) / "lut.db")
 
@@ -159,6 +165,28 @@ def print_operators(lut: LatencyLut, steps: dict[tuple[str, str], int]) -> None:
                 f"{100 * np.quantile(size, 0.9):.1f} | {inside} | {seconds:.1f} |",
                 flush=True,
             )
+
+
+def print_imported(source: str, db: Path) -> None:
+    """Entries of another tool's table that are left out, predicted from the others."""
+    if cli.run(["lut", "import", source, "--db", str(db)]):
+        raise SystemExit(1)
+    with open_store(db) as store:
+        lut = store.lut(store.targets()[0])
+    rows, latency = measured_rows(lut)
+    print(f"\n| trained on, of {len(rows)} entries | mean error % ({RANDOM_SEEDS} seeds) | within 95 % interval |")
+    print("|---|---|---|")
+    for share in (*SHARES, 0.5):
+        found = []
+        for seed in range(RANDOM_SEEDS):
+            order = np.random.default_rng(seed).permutation(len(rows))
+            known, unseen = np.split(order, [round(share * len(rows))])
+            predicted, error = fit_latency(cut_rows(lut, known), {}).predict([rows[i] for i in unseen])
+            usable = np.isfinite(predicted)
+            off = np.log(predicted[usable] / latency[unseen][usable])
+            found.append((np.abs(np.expm1(off)).mean(), (np.abs(off) <= 1.96 * error[usable]).mean()))
+        mean, covered = 100 * np.mean(found, axis=0)
+        print(f"| {share:.0%} | {mean:.2f} | {covered:.0f} % |", flush=True)
 
 
 def by_process(

@@ -77,7 +77,7 @@ class Course:
     target: str
     points: tuple[Point, ...]
     measurements: int
-    quarantined: dict[str, str]
+    left_out: dict[str, str]
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -104,13 +104,14 @@ def profile_within(
     Raises:
         DeviceUnavailable: the device is not there; LutError: the relative's table is too small.
     """
-    start, points, summaries = time.perf_counter(), list[Point](), list[Summary]()
+    start, points, summaries, asked = time.perf_counter(), list[Point](), list[Summary](), set[OpSpec]()
     usage, count = _usage(space, setting)
     base = None if relative is None else fit_latency(store.lut(relative), store.staircases(relative))
     first = first_operators(usage, FIRST // 2 if base else FIRST, setting.seed)
     most = len(usage.operators) if budget.fraction is None else max(len(first), round(budget.fraction * count))
     batch = [*first, *(_probes(setting) if base is None and count >= PROBED_FROM else [])]
     while batch:
+        asked |= set(batch)
         summaries.append(profile(store, unit, setting, Workload(operators=tuple(batch)), progress))
         target = store.target_named(summaries[-1].target)
         store.put_staircases(target, detect(store.lut(target)))
@@ -120,13 +121,12 @@ def profile_within(
         error = None if model is None else 100 * expected_error(usage, known, model, usual_context(lut))
         points.append(Point(len(known), 100 * len(known) / count, time.perf_counter() - start, error))
         tell(points[-1])
-        refused = {key for summary in summaries for key in (*summary.refused, *summary.quarantined)}
-        done = [op for op in usage.operators if op.key in measured | refused]
+        done = [op for op in usage.operators if op in asked or op.key in measured]
         left = min(most - len(known), _affordable(budget, points))
         batch = [] if _over(budget, points[-1]) else _next_batch(usage, done, model, left, lut)
     return Course(
         summaries[-1].target, tuple(points), sum(summary.measured for summary in summaries),
-        {key: reason for summary in summaries for key, reason in summary.quarantined.items()},
+        {key: reason for summary in summaries for key, reason in (summary.refused | summary.quarantined).items()},
     )  # fmt: skip
 
 
@@ -160,7 +160,8 @@ def _next_batch(
     if count <= 0:
         return []
     if model is None:
-        return [op for op in usage.operators if op not in set(done)][:count]
+        known = set(done)
+        return [op for op in usage.operators if op not in known][:count]
     return next_operators(usage, done, model, count, usual_context(lut))
 
 

@@ -25,12 +25,25 @@ UntilError = Annotated[
 Like = Annotated[str, typer.Option(help="a table of a related device to start from, with a budget")]
 
 
-def budget_of(space: str, seconds: str, fraction: float, error_percent: float) -> Budget | None:
-    """None where no budget was asked for. Raises UsageError."""
+def budget_of(
+    space: str, seconds: str, fraction: float, error_percent: float, like: str, others: dict[str, object]
+) -> Budget | None:
+    """None where no budget was asked for.
+
+    Args:
+        others: options that mean nothing with a budget, by their names.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
     if not (seconds or fraction or error_percent):
+        if like:
+            raise UsageError("--like must come with --budget, --fraction or --until-error, but got none of them")
         return None
     if not space:
         raise UsageError("a budget must be for a search space, but got none; give --space")
+    if given := [name for name, value in others.items() if value]:
+        raise UsageError(f"a budget must be for a whole search space, but got {', '.join(given)} with it")
     if fraction > 1:
         raise UsageError(f"--fraction must be at most 1, but got {fraction:g}")
     return Budget(parse_seconds(seconds) if seconds else None, fraction or None, error_percent or None)
@@ -51,7 +64,7 @@ def run_within(
                 show_course(courses[-1])
     if as_json:
         print(json.dumps([course.as_json() for course in courses], indent=1))
-    return EXIT_PARTLY if any(course.quarantined for course in courses) else EXIT_DONE
+    return EXIT_PARTLY if any(course.left_out for course in courses) else EXIT_DONE
 
 
 def _nothing(point: Point) -> None:

@@ -89,7 +89,10 @@ def profile_command(
     asked = Asked(engine, dtype, threads, cpus, seed, patience, accelerator, benchmark_binary, delegate_libraries,
                   accept_binary)  # fmt: skip
     settings = settings_of(unit, asked)
-    within = budget_of(space, budget, fraction, until_error)
+    within = budget_of(
+        space, budget, fraction, until_error, like,
+        {"--ops": ops, "--network": network, "--networks": networks, "--limit": limit},
+    )  # fmt: skip
     if within is not None and not dry_run:
         raise typer.Exit(run_within(unit, settings, space, within, like, db, as_json))
     plan = [_plan(unit, setting, workload) for setting in settings]

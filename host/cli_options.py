@@ -13,11 +13,13 @@ from host.accelerators import accelerator
 from host.binaries import obtain
 from host.bundle import cache_folder
 from host.delegates import Delegate, check_delegate
-from host.devices import Unit, choose_cpus
+from host.devices import REACH, Unit, choose_cpus, find_unit
 from host.engines import engine_use
 from host.errors import UsageError
 from host.setting import Setting
+from host.transport import Launch
 from lut_db.records import Target
+from lut_db.store import LutStore
 from ops_catalog.spec import DTYPE_BYTES
 
 Device = Annotated[str, typer.Option(help="local-cpu; a phone's chip, model or serial; or ssh:user@host")]
@@ -83,6 +85,13 @@ def settings_of(unit: Unit, asked: Asked) -> list[Setting]:
                 cpus = choose_cpus(count, pinned, unit.clusters)
                 found.append(_setting(unit, asked, Setting(engine, cpus, dtype, count, delegate=delegate)))
     return found
+
+
+def unit_of(store: LutStore, target: Target, agent_python: str = "") -> Unit:
+    """The device of a target, driven as it was. Raises DeviceUnavailable."""
+    facts = next((device.facts for device in store.devices() if device.name == target.device), {})
+    where = "host" if dict(target.options).get("agent") == "host" else "auto"
+    return find_unit(str(facts.get(REACH, target.device)), Launch(agent_python, where))
 
 
 def setting_of(unit: Unit, target: Target, binary: Path | None = None, libraries: Path | None = None) -> Setting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,16 +12,24 @@ import typer
 
 from host import show
 from host.bench import open_bench
-from host.cli_options import DEFAULT_DB, AgentPython, Db, Json, setting_of
-from host.devices import REACH, find_unit
-from host.errors import EXIT_PARTLY, UsageError
+from host.cli_options import (
+    DEFAULT_DB,
+    AgentPython,
+    BenchmarkBinary,
+    Db,
+    DelegateLibraries,
+    Json,
+    setting_of,
+    unit_of,
+)
+from host.errors import EXIT_PARTLY, HostError, UsageError
 from host.predict import Prediction, predictor_of
 from host.predict_report import write_prediction_report
 from host.profile import profile
 from host.setting import Workload
 from host.show_predict import show_predictions
-from host.transport import Launch
 from host.truth import measure_networks
+from host.verify import check_target
 from lut_db.records import Target
 from lut_db.store import LutStore, open_store
 from ops_catalog.build import with_dtype
@@ -31,6 +40,15 @@ from ops_catalog.sweep import Sweep, save_sweep
 
 MISSING = Path("missing.json")
 SHAPE_HINT = "an input's shape must read like input=1x3x224x224"
+
+
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """How a table's device is driven once more."""
+
+    agent_python: str
+    binary: Path | None
+    libraries: Path | None
 
 
 def predict_command(
@@ -50,21 +68,23 @@ def predict_command(
     db: Db = DEFAULT_DB,
     as_json: Json = False,
     agent_python: AgentPython = "",
+    benchmark_binary: BenchmarkBinary = None,
+    delegate_libraries: DelegateLibraries = None,
 ) -> None:
     """Say how long a model takes on devices that were measured before, and where the time goes.
 
     Operators that were never measured are interpolated between those that were, and marked; what has no price is
     listed.
     """
-    parsed = _parsed(model, _shapes(shape or []))
+    parsed, means = _parsed(model, _shapes(shape or [])), _Means(agent_python, benchmark_binary, delegate_libraries)
     with open_store(db, create=False) as store:
         targets = _targets(store, device or [], all_targets)
         predictions = []
         for target in targets:
             if measure_missing:
-                _measure(store, target, parsed.graph, agent_python)
+                _measure(store, target, parsed.graph, means)
             predictions.append(predictor_of(store, target, estimate, calibration).predict(parsed.graph))
-        measured = {t.name: _verified(store, t, parsed.graph, agent_python) for t in targets} if verify else {}
+        measured = {t.name: _verified(store, t, parsed.graph, means) for t in targets} if verify else {}
     missing = list(dict.fromkeys(op for prediction in predictions for op in prediction.missing))
     if missing:
         save_sweep(missing_file, Sweep(tuple(missing)))
@@ -85,11 +105,23 @@ def _print(
         print(json.dumps({"unknown": unknown, "notes": list(parsed.notes), "predictions": rows}, indent=1))
         return
     show_predictions(parsed, predictions, measured, top)
-    if missing:
-        show.output.print(
-            f"{len(missing)} operators without a price are listed in {missing_file}: measure them with 'chamnet "
-            f"profile --ops {missing_file}', or price them all the same with --estimate"
-        )
+    for prediction in predictions:
+        if prediction.missing:
+            show.output.print(
+                f"{len(prediction.missing)} operators have no price on {prediction.target.name} ({missing_file}): "
+                f"{_how_to_measure(prediction.target, missing_file)}, or price them all the same with --estimate",
+                highlight=False,
+            )  # fmt: skip
+
+
+def _how_to_measure(target: Target, missing_file: Path) -> str:
+    if target.source == "imported":
+        return "its table was imported, and holds no more"
+    accelerator = "" if target.accelerator == "cpu" else f"--accelerator {target.accelerator} "
+    return (
+        f"measure them with --measure-missing, or 'chamnet profile --device {target.device} --engine {target.engine} "
+        f"{accelerator}--dtype {target.dtype} --threads {target.threads} --ops {missing_file}'"
+    )
 
 
 def _parsed(model: str, shapes: dict[str, tuple[int, ...]]) -> Parsed:
@@ -128,21 +160,21 @@ def _targets(store: LutStore, names: Sequence[str], everything: bool) -> list[Ta
     return list(dict.fromkeys(found))
 
 
-def _measure(store: LutStore, target: Target, graph: Graph, agent_python: str) -> None:
+def _measure(store: LutStore, target: Target, graph: Graph, means: _Means) -> None:
     """Measures what the table lacks of a network."""
-    unit = find_unit(_reach(store, target), Launch(agent_python))
+    unit = unit_of(store, target, means.agent_python)
+    setting = setting_of(unit, target, means.binary, means.libraries)
     with show.progress(target.name) as progress:
-        profile(store, unit, setting_of(unit, target), Workload(graphs=(graph,)), progress)
+        summary = profile(store, unit, setting, Workload(graphs=(graph,)), progress)
+    if summary.target != target.name:
+        raise HostError(f"the device must still be {target.name!r}, but is {summary.target!r} now; name that table")
 
 
-def _verified(store: LutStore, target: Target, graph: Graph, agent_python: str) -> float:
+def _verified(store: LutStore, target: Target, graph: Graph, means: _Means) -> float:
     """The latency of the whole network on the target's device, in ms."""
-    unit = find_unit(_reach(store, target), Launch(agent_python))
-    with show.progress("verify") as progress, open_bench(store, unit, setting_of(unit, target), progress) as bench:
+    unit = unit_of(store, target, means.agent_python)
+    setting = setting_of(unit, target, means.binary, means.libraries)
+    with show.progress("verify") as progress, open_bench(store, unit, setting, progress) as bench:
+        check_target(bench, target)
         typed = with_dtype(graph, target.dtype)
         return measure_networks(bench, [typed], "", progress).latency_ns[typed.name] / 1e6
-
-
-def _reach(store: LutStore, target: Target) -> str:
-    facts = next((device.facts for device in store.devices() if device.name == target.device), {})
-    return str(facts.get(REACH, target.device))

@@ -20,11 +20,10 @@ from host.cli_options import (
     Json,
     Seed,
     setting_of,
+    unit_of,
 )
-from host.devices import REACH, find_unit
 from host.errors import UsageError
 from host.search_report import write_search_report
-from host.transport import Launch
 from host.verify import Verification, choose, recalibrate, verify
 from lut_db.records import Target
 from lut_db.samples import open_samples
@@ -99,6 +98,8 @@ def search_command(
         with open_samples(samples_db or db) as samples:
             samples.put(builtin_samples(chosen.name))
             known = samples.samples(chosen.name, dataset)
+        if again and interpolate:
+            raise UsageError("--recalibrate must have a table of measured operators, but got --interpolate")
         result = search(store, known, question)
         if verify_count:
             reach = _Reach(agent_python, benchmark_binary, delegate_libraries)
@@ -220,8 +221,7 @@ def _target_to_verify(targets: Sequence[Target]) -> Target:
 def _verified(
     store: LutStore, result: SearchResult, target: Target, chosen: Sequence[Candidate], reach: _Reach
 ) -> tuple[SearchResult, Verification]:
-    facts = next((device.facts for device in store.devices() if device.name == target.device), {})
-    unit = find_unit(facts.get(REACH, target.device), Launch(reach.agent_python))
+    unit = unit_of(store, target, reach.agent_python)
     setting = setting_of(unit, target, reach.binary, reach.libraries)
     with show.progress("verify") as progress:
         found = verify(store, unit, setting, target, result, chosen, progress)

@@ -19,8 +19,9 @@ from host.errors import DeviceUnavailable
 from host.transport.remote import RemoteTransport
 from lut_db.leases import LeaseHeld, LeaseStore
 
-STALE_S = 600
-"""A batch is measured in three minutes at most; who has not been heard of for ten is gone."""
+STALE_S = 1800
+"""A batch of a vendor's binary may take a quarter of an hour, sending a bundle ten minutes; who has not been heard of
+for half an hour is gone."""
 
 IN_USE = 8
 """Exit status of ``_TAKE``."""
@@ -41,6 +42,10 @@ fi
 echo {owner} > lock/owner && echo $now > lock/beat && rm -rf models* *.new
 """
 """The last line removes what an owner left who was not there to do it."""
+
+
+_RENEW = 'cd {home} && cat lock/owner && [ "$(cat lock/owner)" = {owner} ] && date +%s > lock/beat'
+"""Tells the owner, and beats only for this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class Lease:
     def renew(self) -> None:
         """The heartbeat. Raises DeviceLost; DeviceUnavailable where another has taken the unit over."""
         home = shlex.quote(self.transport.home)
-        holder = self.transport.run(f"cd {home} && cat lock/owner && date +%s > lock/beat").text.strip()
+        holder = self.transport.run(_RENEW.format(home=home, owner=shlex.quote(self.owner))).text.strip()
         try:
             self.store.renew(self.unit, self.owner)
         except LeaseHeld as held:
@@ -117,14 +122,14 @@ def leased(lease: Lease, take: Callable[[], None]) -> Iterator[None]:
 
 def new_owner() -> str:
     """This computer, process and boot, and what tells two leases of one process apart."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_boot()}:{uuid.uuid4().hex[:8]}"
+    return f"{_computer()}:{os.getpid()}:{_boot()}:{uuid.uuid4().hex[:8]}"
 
 
 def _gone(owner: str) -> bool:
     """Whether an owner was a process of this computer that has ended, or a lease of this one that has."""
     host, _, rest = owner.partition(":")
     pid, _, rest = rest.partition(":")
-    if host != socket.gethostname() or not pid.isdigit():
+    if host != _computer() or not pid.isdigit():
         return False
     if int(pid) == os.getpid():
         return owner not in _LIVE
@@ -139,6 +144,13 @@ def _runs(pid: int) -> bool:
     except OSError:
         pass
     return True
+
+
+def _computer() -> str:
+    """Its name, and what tells it from another of that name."""
+    with suppress(OSError):
+        return f"{socket.gethostname()}#{Path('/etc/machine-id').read_text().strip()[:8]}"
+    return socket.gethostname()
 
 
 def _boot() -> str:

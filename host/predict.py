@@ -151,6 +151,8 @@ class Predictor:
                 continue
             entries = [self.lut.by_key[key] for key in row.natives]
             labels = {entry.label for entry in entries}
+            if (op, context) in self._completed.predicted and not entries:
+                labels = {"interpolated"}
             label = next((name for name in reversed(LABELS) if name in labels), "measured")
             yield OperatorCost(op, sum(entry.latency_ns for entry in entries), label)
 
@@ -162,7 +164,8 @@ class Predictor:
 
     def _error_ns(self, graph: Graph, total_ns: float) -> float:
         """Standard deviation: of predicted operators, and of what the calibration leaves."""
-        of_model = self._completed.error_ns(graph)
+        scale = self.calibration.scale if self.calibration else 1.0
+        of_model = scale * self._completed.error_ns(graph)
         residuals = np.array(self.calibration.residuals if self.calibration else (), float)
         of_sum = float(np.sqrt((residuals**2).sum() / max(1, len(residuals) - 1))) * total_ns if len(residuals) else 0.0
         return float(np.hypot(of_model, of_sum))

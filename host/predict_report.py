@@ -27,12 +27,12 @@ def write_prediction_report(
 ) -> None:
     """Writes the page; the folder must exist."""
     network = predictions[0].network if predictions else parsed.graph.name
-    body = _summary(predictions, measured_ms) + _unknown(parsed)
+    body = _summary(predictions, measured_ms, parsed) + _unknown(parsed)
     body += "".join(_section(number, prediction) for number, prediction in enumerate(predictions))
     write_page(path, f"What {network} costs, and where", body)
 
 
-def _summary(predictions: Sequence[Prediction], measured_ms: Mapping[str, float]) -> str:
+def _summary(predictions: Sequence[Prediction], measured_ms: Mapping[str, float], parsed: Parsed) -> str:
     headings = [
         "target",
         "latency ms",
@@ -46,9 +46,10 @@ def _summary(predictions: Sequence[Prediction], measured_ms: Mapping[str, float]
     rows = []
     for p in predictions:
         measured = measured_ms.get(p.target.name)
-        error = "" if measured is None else f"{100 * (p.latency_ms / measured - 1):+.1f}"
+        partly = bool(p.missing or parsed.unknown)
+        error = "" if measured is None or partly else f"{100 * (p.latency_ms / measured - 1):+.1f}"
         rows.append([
-            p.target.name, f"{p.latency_ms:.3f}", f"{p.low_ms:.3f} to {p.high_ms:.3f}",
+            p.target.name, f"{'more than ' if partly else ''}{p.latency_ms:.3f}", f"{p.low_ms:.3f} to {p.high_ms:.3f}",
             "" if measured is None else f"{measured:.3f}", error,
             "" if p.energy_mj is None else f"{p.energy_mj:.2f}",
             *(f"{p.share(label):.0f} %" for label in LABELS), p.calibration or "nothing",
@@ -72,11 +73,18 @@ def _section(number: int, prediction: Prediction) -> str:
     plot = draw_svg(f"r{number}", lambda axis: _draw_roofline(axis, prediction), (6.4, 4.2))
     return (
         f"<section><h2>{escape(prediction.target.name)}</h2><h3>Layers, in their order; width is time</h3>"
-        f"{_strip(prediction)}<h3>The dearest operators</h3>{_dearest(prediction)}"
+        f"{_strip(prediction)}{_missing(prediction)}<h3>The dearest operators</h3>{_dearest(prediction)}"
         f"<h3>How hard they compute</h3><figure>{plot}<figcaption>Each operator that multiplies: its rate against how "
         "much it computes for each byte it moves. The line is the best rate seen at that intensity or below."
         "</figcaption></figure></section>"
     )
+
+
+def _missing(prediction: Prediction) -> str:
+    if not prediction.missing:
+        return ""
+    rows = [[op.key, f"{ops.macs(op) / 1e6:.2f}"] for op in prediction.missing]
+    return "<h3>Without a price, and not in the sum</h3>" + html_table(["operator", "MMACs"], rows)
 
 
 def _strip(prediction: Prediction) -> str:

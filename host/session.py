@@ -189,10 +189,9 @@ class AgentSession:
 
 def _suspects(request: Measure, answers: _Answers) -> tuple[str, ...]:
     """While models are being opened only the newest can be at fault; afterwards all that opened can."""
-    if len(answers.opened) < len(request.models):
-        return tuple(answers.opened[-1:])
     answered = {reply.id for reply in answers.measured} | {reply.id for reply in answers.failures}
-    return tuple(id for id in answers.opened if id not in answered)
+    opened = answers.opened if len(answers.opened) == len(request.models) else answers.opened[-1:]
+    return tuple(id for id in opened if id not in answered)
 
 
 def _lost() -> DeviceLost:

@@ -32,10 +32,11 @@ def show_predictions(
         table.add_column(heading, justify="left" if heading == "target" else "right", overflow="fold")
     for p in predictions:
         measured = measured_ms.get(p.target.name)
-        error = "" if measured is None else f"{100 * (p.latency_ms / measured - 1):+.1f}"
+        whole = not (p.missing or parsed.unknown)
+        error = "" if measured is None or not whole else f"{100 * (p.latency_ms / measured - 1):+.1f}"
         shares = (f"{p.share(label):.0f}" for label in LABELS)
         known = "" if measured is None else f"{measured:.3f}"
-        partly = "> " if p.missing or parsed.unknown else ""
+        partly = "" if whole else "> "
         table.add_row(
             p.target.name, f"{partly}{p.latency_ms:.3f}", f"{p.low_ms:.3f}-{p.high_ms:.3f}", known, error, *shares
         )
@@ -84,5 +85,5 @@ def show_point(point: Point) -> None:
 
 def show_course(course: Course) -> None:
     output.print(f"[bold]{course.target}[/]: {course.measurements} measurements in {len(course.points)} rounds")
-    for key, reason in course.quarantined.items():
+    for key, reason in course.left_out.items():
         output.print(f"  [yellow]left out[/] {key}: {reason}", highlight=False)

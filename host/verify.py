@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from host.bench import open_bench
+from host.bench import Bench, open_bench
 from host.calibration import fit, l2_bytes_of
 from host.devices import Unit
 from host.errors import HostError
@@ -35,6 +35,15 @@ class Verification:
     slowdown: float | None
 
 
+def check_target(bench: Bench, target: Target) -> None:
+    """Raises HostError where what would be measured is not what the table is valid for."""
+    if bench.target.key != target.key:
+        raise HostError(
+            f"the device must be what its table is valid for, {target.key!r}, but is now {bench.target.key!r}; "
+            "profile it again"
+        )
+
+
 def verify(
     store: LutStore,
     unit: Unit,
@@ -54,11 +63,7 @@ def verify(
     """
     graphs = [result.network(candidate) for candidate in chosen]
     with open_bench(store, unit, setting, progress) as bench:
-        if bench.target.key != target.key:
-            raise HostError(
-                f"the device must be what its table is valid for, {target.key!r}, but is now {bench.target.key!r}; "
-                "profile it again"
-            )
+        check_target(bench, target)
         truth = measure_networks(bench, graphs, result.space.name, progress)
     latencies = {c.genome: truth.latency_ns[graph.name] / 1e6 for c, graph in zip(chosen, graphs, strict=True)}
     return Verification(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlalchemy import Engine, delete, insert, select, update
 
 from lut_db import tables
-from lut_db.database import reading, writing
+from lut_db.database import writing
 from lut_db.errors import LutError
 
 
@@ -53,8 +53,3 @@ class LeaseStore:
         table = tables.lease
         with writing(self._engine) as connection:
             connection.execute(delete(table).where(table.c.unit == unit, table.c.owner == owner))
-
-    def holders(self) -> dict[str, str]:
-        """The owner of each unit that is held."""
-        with reading(self._engine) as connection:
-            return {row.unit: row.owner for row in connection.execute(select(tables.lease))}

@@ -59,7 +59,8 @@ def next_operators(
     usage: Usage, measured: Iterable[OpSpec], model: LatencyModel, count: int, context: str
 ) -> list[OpSpec]:
     """The operators whose measurement lowers the error of networks the most, best first."""
-    left = [op for op in usage.operators if op not in set(measured)]
+    known = set(measured)
+    left = [op for op in usage.operators if op not in known]
     unknown = [op for op in left if not model.knows(op.type)]
     gains: list[tuple[float, OpSpec]] = []
     for op_type in sorted({op.type for op in left if model.knows(op.type)}):
@@ -71,18 +72,23 @@ def next_operators(
 def expected_error(usage: Usage, measured: Iterable[OpSpec], model: LatencyModel, context: str) -> float:
     """Relative standard deviation of a random network's sum, as the model itself expects it.
 
-    Whether a network has an operator is taken as independent of what else it has; those of a type err together.
+    Whether a network has an operator is taken as independent of what else it has; those of a type err together. What is
+    beyond the heaviest of a type is taken to err as these do.
     """
-    left = [op for op in usage.operators if op not in set(measured) and model.knows(op.type)]
+    known = set(measured)
+    left = [op for op in usage.operators if op not in known and model.knows(op.type)]
     every = [(op, context) for op in usage.operators if model.knows(op.type)]
     latency, _ = model.predict(every)
     total = sum(usage.per_network[op] * ns for (op, _), ns in zip(every, latency, strict=True))
     square = 0.0
     for op_type in {op.type for op in left}:
-        some = _heaviest([op for op in left if op.type == op_type], usage, model, context)
+        every_one = [op for op in left if op.type == op_type]
+        all_weights, all_own = _weights(every_one, usage, model, context)
+        some = _heaviest(every_one, usage, model, context)
         weights, own = _weights(some, usage, model, context)
         covariance = _covariance(some, model, context)
-        square += float(weights @ covariance @ weights + own @ np.diag(covariance))
+        together = float(weights @ covariance @ weights) * float(all_weights.sum() / weights.sum()) ** 2
+        square += together + float(own @ np.diag(covariance)) * float(all_own.sum() / own.sum())
     return float(np.sqrt(square) / total) if total else float("inf")
 
 

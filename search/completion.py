@@ -174,7 +174,7 @@ def _completed(
         lowerings[op.key, context] = replace(wanted[op, context], op_key=op.key, context=context)
     left = sorted(set(range(len(priced))) - set(kept))
     outside = tuple(dict.fromkeys(priced[i][0] for i in left))
-    predicted = {priced[i]: (float(latency[i]), float(error[i])) for i in kept}
+    predicted = {priced[i]: (float(latency[i]), float(error[i])) for i in kept} | dict.fromkeys(free, (0.0, 0.0))
     every = {**known.predicted, **predicted}
     return Completed(lut.with_entries(entries, lowerings), model, every, (*known.outside, *outside), templates)
 

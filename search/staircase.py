@@ -16,9 +16,12 @@ from ops_catalog.ops import make_op
 from ops_catalog.spec import OpSpec, TensorSpec
 from search.predictors import Array
 
-CANDIDATES = (2, 4, 8, 16, 32)
+CANDIDATES = (8, 16, 32)
 COUNTS = tuple(range(4, 133, 4))
-SIDE, OTHER = 28, 64
+SIDE, OTHER, WIDE = 28, 64, 4096
+DEPTHWISE = ("depthwise_conv2d", "in")
+"""Its channels go out as they come in."""
+
 LEAST = 12
 """Fewer measured counts than this tell no step."""
 
@@ -30,7 +33,7 @@ def probes(dtype: str) -> Iterator[tuple[str, str, int, OpSpec]]:
         yield "conv2d", "out", count, make_op("conv2d", image, out_channels=count, kernel=(1, 1))
         yield "conv2d", "in", count, make_op("conv2d", narrow, out_channels=OTHER, kernel=(1, 1))
         yield "depthwise_conv2d", "in", count, make_op("depthwise_conv2d", narrow, kernel=(3, 3))
-        yield "linear", "out", count, make_op("linear", TensorSpec((1, 8 * OTHER), dtype), out_features=8 * count)
+        yield "linear", "out", count, make_op("linear", TensorSpec((1, WIDE), dtype), out_features=count)
 
 
 def detect(lut: LatencyLut) -> dict[tuple[str, str], int]:
@@ -40,7 +43,10 @@ def detect(lut: LatencyLut) -> dict[tuple[str, str], int]:
         if (latency := _latency(lut, op)) is not None:
             curves.setdefault((op_type, axis), {})[count] = latency
     found = {place: step_of(curve) for place, curve in curves.items() if len(curve) >= LEAST}
-    return {place: step for place, step in found.items() if step > 1}
+    steps = {place: step for place, step in found.items() if step > 1}
+    if (step := steps.get(DEPTHWISE)) is not None:
+        steps[DEPTHWISE[0], "out"] = step
+    return steps
 
 
 def step_of(curve: Mapping[int, float]) -> int:

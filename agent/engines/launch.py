@@ -21,6 +21,8 @@ from agent.engines import EngineUnavailable
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STATUS = re.compile(r"\d+\n")
 _REAP_S = 5.0
+TO_A_SHELL = ("shell", "--")
+"""How a prefix ends that hands one text to a shell over there: that of adb, and that of ssh."""
 _RUNNING: "Set[subprocess.Popen[bytes]]" = set()
 
 
@@ -48,7 +50,7 @@ def run_command(prefix: Sequence[str], words: Sequence[str], environment: Mappin
     for name in environment:
         if not _NAME.fullmatch(name):
             raise ValueError("a variable must have a name such as LD_LIBRARY_PATH, but got {!r}".format(name))
-    if not prefix or prefix[-1] != "shell":
+    if not prefix or prefix[-1] not in TO_A_SHELL:
         return _run([*prefix, *words], environment, timeout_s)
     marker = "chamnet-{}".format(secrets.token_hex(8))
     ended = _run([*prefix, remote_line(words, environment, marker)], {}, timeout_s)

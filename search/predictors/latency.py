@@ -154,9 +154,11 @@ class LatencyModel:
 
     def network_error(self, rows: Sequence[Row], latency_ns: Array) -> float:
         """Standard deviation in ns of the sum of predicted operators, which err together where they are alike."""
-        total = 0.0
-        for op_type, places, described in self._by_type(rows):
-            weights = latency_ns[places]
+        total, sums = 0.0, dict.fromkeys(rows, 0.0)
+        for row, ns in zip(rows, latency_ns, strict=True):
+            sums[row] += float(ns)
+        for op_type, places, described in self._by_type(list(sums)):
+            weights = np.array(list(sums.values()))[places]
             with one_thread():
                 total += float(weights @ self.processes[op_type].covariance(described) @ weights)
         return float(np.sqrt(total))

@@ -26,7 +26,6 @@ SIZES = (*LOGS, "in_rest", "out_rest", "area_rest")
 
 KINDS = ("residual", "relu", "relu6", "other_activation", "grouped", "dilated", "plain", "blocked", "nhwc", "end")
 BLOCK, AREA_BLOCK = 16, 8
-ANY = ("*",)
 
 
 def describe(op: OpSpec, context: str, steps: Steps) -> Array:

@@ -163,6 +163,11 @@ class Bench:
         except LostTooOften as losses:
             raise AgentDied("lost", str(losses), tuple(files)) from None
 
+    def clear(self) -> None:
+        """Removes the models put so far, here and on the device, but those that every batch needs."""
+        needed = [self.__dict__[name] for name in ("_null", "_sentinel") if name in self.__dict__]
+        self._persist(lambda: self.transport.clear(needed))
+
     def close(self) -> None:
         """Ends the agent and remembers how quick the device was."""
         self.fresh()

@@ -6,6 +6,7 @@ Commands live in ``cli_*`` modules by subject; here they are joined, and errors 
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,8 @@ app.add_typer(cli_ops.app, name="ops")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command and ends the process with its exit status."""
+    """Runs a command and ends the process with its exit status; being told to end is like Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(arguments))
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 
-from host.bench import open_bench
+from host.bench import Bench, open_bench
 from host.devices import Unit
 from host.learning import learn
 from host.passes import measure_pass
@@ -28,24 +29,34 @@ def profile(store: LutStore, unit: Unit, setting: Setting, workload: Workload, p
     """
     started = time.perf_counter()
     with open_bench(store, unit, setting, progress) as bench:
-        summary = Summary(bench.target.name, started=started)
-        settled = store.settled(bench.target, setting.passes)
-        with summary.timed("learn"):
-            files = learn(bench, workload.in_dtype(setting.dtype), settled, summary, progress)
-        skipped = settled | set(store.quarantined(bench.target))
-        todo = {key: path for key, path in files.items() if path is not None and key not in skipped}
-        summary.wanted, summary.already = len(files), len(files) - len(todo)
-        for number in range(1, setting.passes + 1):
-            passes = store.clean_passes(bench.target)
-            left = {key: path for key, path in todo.items() if key not in summary.quarantined}
-            lacking = {key: path for key, path in left.items() if passes.get(key, 0) < number}
-            measure_pass(bench, lacking, number, summary, progress)
-        apart = store.disagreeing(bench.target)
-        repeat = {key: path for key, path in todo.items() if key in apart}
-        summary.repeated = len(repeat)
-        measure_pass(bench, repeat, setting.passes + 1, summary, progress)
+        summary, wanted, lacked = Summary(bench.target.name, started=started), set[str](), set[str]()
+        parts = list(workload.in_dtype(setting.dtype).parts(setting.lowers))
+        for number, part in enumerate(parts, 1):
+            told = progress.of_part(number, len(parts))
+            settled = store.settled(bench.target, setting.passes)
+            with summary.timed("learn"):
+                files = learn(bench, part, settled, summary, told)
+            skipped = settled | set(store.quarantined(bench.target))
+            todo = {key: path for key, path in files.items() if path is not None and key not in skipped}
+            wanted, lacked = wanted | files.keys(), lacked | todo.keys()
+            _measure(bench, todo, summary, told)
+            bench.clear()
+        summary.wanted, summary.already = len(wanted), len(wanted - lacked)
         summary.sent_bytes = bench.transport.sent_bytes
         return summary
+
+
+def _measure(bench: Bench, todo: Mapping[str, str], summary: Summary, progress: Progress) -> None:
+    """As many passes as an entry needs, and one more over what two of them leave open."""
+    for number in range(1, bench.setting.passes + 1):
+        passes = bench.store.clean_passes(bench.target)
+        left = {key: path for key, path in todo.items() if key not in summary.quarantined}
+        lacking = {key: path for key, path in left.items() if passes.get(key, 0) < number}
+        measure_pass(bench, lacking, number, summary, progress)
+    apart = bench.store.disagreeing(bench.target)
+    repeat = {key: path for key, path in todo.items() if key in apart}
+    summary.repeated += len(repeat)
+    measure_pass(bench, repeat, bench.setting.passes + 1, summary, progress)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,12 @@ from host.gate import Gate
 from lut_db.records import Target
 from ops_catalog.build import op_with_dtype, with_dtype
 from ops_catalog.spec import Graph, OpSpec
+from ops_catalog.sweep import distinct_operators
 
 DEFAULT_MALLOC = "hugepages"
 PATIENCE_S = 900.0
+PART, PART_GRAPHS = 4096, 100
+"""Operators, or networks, whose models are kept at a time: a gigabyte or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,19 @@ class Workload:
     graphs: tuple[Graph, ...] = ()
     operators: tuple[OpSpec, ...] = ()
 
+    def parts(self, lowers: bool) -> Iterator[Workload]:
+        """The same in parts, so that the models of one are measured before those of the next are made.
+
+        Args:
+            lowers: networks must stay whole, since they tell what operators become.
+        """
+        if not lowers:
+            operators = distinct_operators(self.graphs, self.operators)
+            yield from (Workload(operators=operators[i : i + PART]) for i in range(0, len(operators), PART))
+            return
+        yield from (Workload(self.graphs[i : i + PART_GRAPHS]) for i in range(0, len(self.graphs), PART_GRAPHS))
+        yield from (Workload(operators=self.operators[i : i + PART]) for i in range(0, len(self.operators), PART))
+
     def in_dtype(self, dtype: str) -> Workload:
         graphs = tuple(with_dtype(graph, dtype) for graph in self.graphs)
         return Workload(graphs, tuple(op_with_dtype(op, dtype) for op in self.operators))
@@ -81,6 +97,14 @@ class Progress:
 
     tell: Callable[[str, int, int], None] = lambda stage, done, total: None
     wait: Callable[[str], None] = lambda reason: None
+
+    def of_part(self, number: int, count: int) -> Progress:
+        """The same for one part of several."""
+        if count == 1:
+            return self
+        return Progress(
+            lambda stage, done, total: self.tell(f"{stage} of part {number}/{count}", done, total), self.wait
+        )
 
 
 @dataclass(slots=True)

@@ -91,6 +91,9 @@ class Transport(Protocol):
     def ready(self, paths: Sequence[str]) -> None:
         """Sees to it that files are on the device; those made there count as ready."""
 
+    def clear(self, keep: Sequence[str]) -> None:
+        """Removes all files that were put, or made beside them, but these."""
+
     def fetch(self, path: str) -> bytes:
         """Reads a file of the device. Raises HostError where it cannot be read."""
 

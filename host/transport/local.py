@@ -19,6 +19,7 @@ from host.transport import Launch
 
 AGENT_HOME = Path(protocol.__file__).resolve().parent.parent
 STDERR_TAIL_BYTES = 4000
+MODEL_SUFFIXES = (".model", ".optimised")
 LEAVE_LIMIT_S = 10.0
 """For an agent whose input has ended to go."""
 
@@ -50,6 +51,11 @@ class LocalTransport:
 
     def ready(self, paths: Sequence[str]) -> None:
         """Files are where ``put`` wrote them."""
+
+    def clear(self, keep: Sequence[str]) -> None:
+        for path in self.folder.iterdir():
+            if path.is_file() and path.suffix in MODEL_SUFFIXES and str(path) not in keep:
+                path.unlink()
 
     def fetch(self, path: str) -> bytes:
         try:

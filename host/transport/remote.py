@@ -126,6 +126,14 @@ class RemoteTransport:
         self._send(self._models.folder, tar_of(files))
         self._models.there.update({path: len(files[Path(path).name]) for path in lacking})
 
+    def clear(self, keep: Sequence[str]) -> None:
+        for path in [path for path in self._models.waiting if path not in keep]:
+            self._models.waiting.pop(path).unlink(missing_ok=True)
+            self._models.there.pop(path, None)
+        kept = "|".join(shlex.quote(Path(path).name) for path in keep) or "''"
+        folder = shlex.quote(f"{self._place.home}/{self._models.folder}")
+        self.run(f'cd {folder} 2>/dev/null && for f in *; do case "$f" in {kept}) ;; *) rm -f "$f" ;; esac; done')
+
     def fetch(self, path: str) -> bytes:
         found = self.run(f"cat {shlex.quote(path)}")
         if found.status:

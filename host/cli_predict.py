@@ -39,6 +39,7 @@ from ops_catalog.spec import Graph, OpSpec
 from ops_catalog.sweep import Sweep, save_sweep
 
 MISSING = Path("missing.json")
+ESTIMATE = "; --estimate prices what lies beyond the measured sizes"
 SHAPE_HINT = "an input's shape must read like input=1x3x224x224"
 
 
@@ -90,14 +91,14 @@ def predict_command(
         save_sweep(missing_file, Sweep(tuple(missing)))
     if html is not None:
         write_prediction_report(predictions, measured, parsed, html)
-    _print(parsed, predictions, measured, missing, missing_file, top, as_json)
+    _print(parsed, predictions, measured, missing, missing_file, top, as_json, estimate)
     if missing or parsed.unknown:
         raise typer.Exit(EXIT_PARTLY)
 
 
 def _print(
     parsed: Parsed, predictions: Sequence[Prediction], measured: dict[str, float], missing: Sequence[OpSpec],
-    missing_file: Path, top: int, as_json: bool,
+    missing_file: Path, top: int, as_json: bool, estimate: bool,
 ) -> None:  # fmt: skip
     if as_json:
         unknown = [{"name": n.name, "type": n.type, "reason": n.reason, "macs": n.macs} for n in parsed.unknown]
@@ -109,7 +110,7 @@ def _print(
         if prediction.missing:
             show.output.print(
                 f"{len(prediction.missing)} operators have no price on {prediction.target.name} ({missing_file}): "
-                f"{_how_to_measure(prediction.target, missing_file)}, or price them all the same with --estimate",
+                f"{_how_to_measure(prediction.target, missing_file)}{'' if estimate else ESTIMATE}",
                 highlight=False,
             )  # fmt: skip
 
@@ -133,6 +134,8 @@ def _parsed(model: str, shapes: dict[str, tuple[int, ...]]) -> Parsed:
         raise UsageError(f"a model must be a file, but there is none at {model!r}")
     if model.split("-")[0] not in {name.split("-")[0] for name in NETWORKS}:
         raise UsageError(f"a model must be a file or one of {', '.join(NETWORKS)}, but got {model!r}")
+    if shapes:
+        raise UsageError(f"--shape must be for a model file, but {model!r} is a known network, whose shapes are fixed")
     return Parsed(build_network(model), (), ())
 
 

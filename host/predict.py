@@ -30,6 +30,9 @@ from search.predictors.latency import fit_latency
 from search.predictors.op_features import Steps
 
 Z95 = 1.96
+MEASURED_ERROR = 0.015
+"""Relative standard deviation of a measured operator, as far as two sessions differ (``lut_db.aggregate``)."""
+
 LABELS = ("measured", "interpolated", "estimated")
 """What a price rests on; an emulated or simulated table's own rows count as measured on it."""
 
@@ -70,6 +73,11 @@ class Prediction:
     missing: tuple[OpSpec, ...] = ()
     calibration: str = ""
 
+    @property
+    def known(self) -> bool:
+        """Whether anything of it has a price."""
+        return any(cost.label != "missing" for cost in self.operators)
+
     def share(self, label: str) -> float:
         """Of the known latency, in percent."""
         known = [cost for cost in self.operators if cost.label != "missing"]
@@ -83,8 +91,9 @@ class Prediction:
             for cost in self.operators
         ]  # fmt: skip
         return {
-            "target": self.target.name, "network": self.network, "latency_ms": self.latency_ms, "low_ms": self.low_ms,
-            "high_ms": self.high_ms, "energy_mj": self.energy_mj, "calibration": self.calibration,
+            "target": self.target.name, "network": self.network, "latency_ms": self.latency_ms if self.known else None,
+            "low_ms": self.low_ms if self.known else None, "high_ms": self.high_ms if self.known else None,
+            "energy_mj": self.energy_mj, "calibration": self.calibration,
             "shares": {label: self.share(label) for label in LABELS}, "missing": [op.key for op in self.missing],
             "operators": rows,
         }  # fmt: skip
@@ -123,7 +132,8 @@ class Predictor:
         costs = tuple(self._costs(graph))
         missing = tuple(dict.fromkeys(cost.op for cost in costs if cost.label == "missing"))
         total_ns = self._total_ns(graph, costs, whole=not missing)
-        error = self._error_ns(graph, total_ns)
+        own = MEASURED_ERROR * float(np.sqrt(sum(c.latency_ns**2 for c in costs if c.label == "measured")))
+        error = float(np.hypot(self._error_ns(graph, total_ns), own))
         return Prediction(
             self.target, graph.name, total_ns / 1e6, max(0.0, total_ns - Z95 * error) / 1e6,
             (total_ns + Z95 * error) / 1e6, self._energy_mj(graph) if not missing else None, costs, missing,

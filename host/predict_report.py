@@ -70,13 +70,24 @@ def _unknown(parsed: Parsed) -> str:
 
 
 def _section(number: int, prediction: Prediction) -> str:
-    plot = draw_svg(f"r{number}", lambda axis: _draw_roofline(axis, prediction), (6.4, 4.2))
+    if not any(cost.label != "missing" for cost in prediction.operators):
+        return f"<section><h2>{escape(prediction.target.name)}</h2><p>Nothing of it is known.</p></section>"
     return (
         f"<section><h2>{escape(prediction.target.name)}</h2><h3>Layers, in their order; width is time</h3>"
         f"{_strip(prediction)}{_missing(prediction)}<h3>The dearest operators</h3>{_dearest(prediction)}"
+        f"{_computing(number, prediction)}</section>"
+    )
+
+
+def _computing(number: int, prediction: Prediction) -> str:
+    """The roofline; nothing where no operator multiplies."""
+    if not len(roofline(prediction)[0]):
+        return ""
+    plot = draw_svg(f"r{number}", lambda axis: _draw_roofline(axis, prediction), (6.4, 4.2))
+    return (
         f"<h3>How hard they compute</h3><figure>{plot}<figcaption>Each operator that multiplies: its rate against how "
         "much it computes for each byte it moves. The line is the best rate seen at that intensity or below."
-        "</figcaption></figure></section>"
+        "</figcaption></figure>"
     )
 
 

@@ -37,14 +37,14 @@ def show_predictions(
         shares = (f"{p.share(label):.0f}" for label in LABELS)
         known = "" if measured is None else f"{measured:.3f}"
         partly = "" if whole else "> "
-        table.add_row(
-            p.target.name, f"{partly}{p.latency_ms:.3f}", f"{p.low_ms:.3f}-{p.high_ms:.3f}", known, error, *shares
-        )
+        told = f"{partly}{p.latency_ms:.3f}" if p.known else "nothing known"
+        interval = f"{p.low_ms:.3f}-{p.high_ms:.3f}" if p.known else ""
+        table.add_row(p.target.name, told, interval, known, error, *shares)
     output.print(table)
     for p in predictions:
         _show_operators(p, top)
     for p in predictions:
-        if not p.calibration:
+        if p.known and not p.calibration and p.target.source == "measured":
             output.print(
                 f"[yellow]note[/] {p.target.name} has no calibration: its interval is that of the sum of operators, "
                 f"not of the whole network; 'chamnet validate --engine {p.target.engine}' makes one",

@@ -23,7 +23,9 @@ PARSERS = {"onnx": "ops_catalog.parse.onnx", "tflite": "ops_catalog.parse.tflite
 __all__ = ["PARSERS", "ParseError", "Parsed", "UnknownNode", "format_of", "parse_model"]
 
 
-def parse_model(source: Path | bytes, shapes: Mapping[str, tuple[int, ...]] | None = None, name: str = "") -> Parsed:
+def parse_model(
+    source: Path | str | bytes, shapes: Mapping[str, tuple[int, ...]] | None = None, name: str = ""
+) -> Parsed:
     """The network of a model file.
 
     Args:
@@ -34,8 +36,8 @@ def parse_model(source: Path | bytes, shapes: Mapping[str, tuple[int, ...]] | No
     Raises:
         ParseError: no model file, a shape that must be given, or nothing in it that is understood.
     """
-    data = source if isinstance(source, bytes) else _read(source)
-    called = name or (source.stem if isinstance(source, Path) else "")
+    data = source if isinstance(source, bytes) else _read(Path(source))
+    called = name or ("" if isinstance(source, bytes) else Path(source).stem)
     parser = import_module(PARSERS[format_of(data)])
     try:
         parsed = parser.parse(data, dict(shapes or {}), called)

@@ -11,6 +11,7 @@ import pytest
 from host.devices import choose_cpus, device_of, find_unit
 from host.errors import DeviceUnavailable, UsageError
 from host.identity import PROBE, Identity, parse_probe
+from host.lease import STALE_S
 from host.phones import Phone, describe_phone, holder, read_identity
 from host.socs import ALSO, SOCS, soc_named
 from host.transport.adb import AdbShell
@@ -479,7 +480,7 @@ def test_what_is_wrong_with_a_ready_phone_comes_with_what_to_do(values: dict[str
 def test_who_uses_a_phone_is_told_unless_he_was_not_heard_of_for_too_long() -> None:
     owner = "desk:4711:1234:abcd"
     assert described(in_use=owner, in_use_s="30")["in use"] == "process 4711 on desk"
-    assert described(in_use=owner, in_use_s="900")["in use"] == "no"
+    assert described(in_use=owner, in_use_s=str(STALE_S))["in use"] == "no"
 
 
 def test_a_battery_that_is_not_told_is_no_number() -> None:

@@ -162,7 +162,7 @@ def _boot() -> str:
 def who(owner: str) -> str:
     """An owner as a person would put it."""
     host, _, rest = owner.partition(":")
-    return f"process {rest.partition(':')[0]} on {host}"
+    return f"process {rest.partition(':')[0]} on {host.partition('#')[0]}"
 
 
 def _in_use(unit: str, owner: str) -> DeviceUnavailable:

@@ -135,10 +135,8 @@ def error_of(known: Completed, results: Sequence[NetworkResult], l2_bytes: int) 
     names = [results[i].graph.name for i in fitted]
     calibration = fit([prices[i] for i in fitted], measured[fitted], names, "", l2_bytes)
     predicted = predict([prices[i] for i in tested], calibration)
-    residuals = np.array(calibration.residuals)
-    left = float(np.sqrt((residuals**2).sum() / max(1, len(residuals) - 1)))
     error = np.array([known.error_ns(results[i].graph) for i in tested])
-    inside = np.abs(predicted - measured[tested]) <= 1.96 * np.maximum(error, left * predicted)
+    inside = np.abs(predicted - measured[tested]) <= 1.96 * np.maximum(error, calibration.spread * predicted)
     return error_metrics(predicted, measured[tested])["mape"], 100 * float(inside.mean())
 
 

@@ -87,20 +87,27 @@ def settings_of(unit: Unit, asked: Asked) -> list[Setting]:
     return found
 
 
-def unit_of(store: LutStore, target: Target, agent_python: str = "") -> Unit:
-    """The device of a target, driven as it was. Raises DeviceUnavailable."""
+@dataclass(frozen=True, slots=True)
+class Means:
+    """How the device of a table is driven once more, as it was typed."""
+
+    agent_python: str = ""
+    binary: Path | None = None
+    libraries: Path | None = None
+
+
+def as_before(store: LutStore, target: Target, means: Means) -> tuple[Unit, Setting]:
+    """The device of a target, and how to measure for it once more. Raises UsageError, HostError."""
     facts = next((device.facts for device in store.devices() if device.name == target.device), {})
-    where = "host" if dict(target.options).get("agent") == "host" else "auto"
-    return find_unit(str(facts.get(REACH, target.device)), Launch(agent_python, where))
-
-
-def setting_of(unit: Unit, target: Target, binary: Path | None = None, libraries: Path | None = None) -> Setting:
-    """How to measure for a target once more. Raises UsageError, HostError."""
-    cpus = ",".join(map(str, target.cpus))
-    asked = Asked(target.engine, target.dtype, str(target.threads), cpus, accelerator=target.accelerator, binary=binary,
-                  libraries=libraries)  # fmt: skip
+    options = dict(target.options)
+    launch = Launch(means.agent_python, "host" if options.get("agent") == "host" else "auto")
+    unit = find_unit(str(facts.get(REACH, target.device)), launch)
+    asked = Asked(
+        target.engine, target.dtype, str(target.threads), ",".join(map(str, target.cpus)),
+        accelerator=target.accelerator, binary=means.binary, libraries=means.libraries,
+    )  # fmt: skip
     (setting,) = settings_of(unit, asked)
-    return replace(setting, malloc=dict(target.options).get("malloc", setting.malloc))
+    return unit, replace(setting, malloc=options.get("malloc", setting.malloc))
 
 
 def _setting(unit: Unit, asked: Asked, setting: Setting) -> Setting:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +18,8 @@ from host.cli_options import (
     Db,
     DelegateLibraries,
     Json,
-    setting_of,
-    unit_of,
+    Means,
+    as_before,
 )
 from host.errors import EXIT_PARTLY, HostError, UsageError
 from host.predict import Prediction, predictor_of
@@ -30,6 +29,7 @@ from host.setting import Workload
 from host.show_predict import show_predictions
 from host.truth import measure_networks
 from host.verify import check_target
+from lut_db.lut import how_to_measure
 from lut_db.records import Target
 from lut_db.store import LutStore, open_store
 from ops_catalog.build import with_dtype
@@ -41,15 +41,6 @@ from ops_catalog.sweep import Sweep, save_sweep
 MISSING = Path("missing.json")
 ESTIMATE = "; --estimate prices what lies beyond the measured sizes"
 SHAPE_HINT = "an input's shape must read like input=1x3x224x224"
-
-
-@dataclass(frozen=True, slots=True)
-class _Means:
-    """How a table's device is driven once more."""
-
-    agent_python: str
-    binary: Path | None
-    libraries: Path | None
 
 
 def predict_command(
@@ -77,7 +68,7 @@ def predict_command(
     Operators that were never measured are interpolated between those that were, and marked; what has no price is
     listed.
     """
-    parsed, means = _parsed(model, _shapes(shape or [])), _Means(agent_python, benchmark_binary, delegate_libraries)
+    parsed, means = _parsed(model, _shapes(shape or [])), Means(agent_python, benchmark_binary, delegate_libraries)
     with open_store(db, create=False) as store:
         targets = _targets(store, device or [], all_targets)
         predictions = []
@@ -110,19 +101,9 @@ def _print(
         if prediction.missing:
             show.output.print(
                 f"{len(prediction.missing)} operators have no price on {prediction.target.name} ({missing_file}): "
-                f"{_how_to_measure(prediction.target, missing_file)}{'' if estimate else ESTIMATE}",
+                f"{how_to_measure(prediction.target, str(missing_file))}{'' if estimate else ESTIMATE}",
                 highlight=False,
             )  # fmt: skip
-
-
-def _how_to_measure(target: Target, missing_file: Path) -> str:
-    if target.source == "imported":
-        return "its table was imported, and holds no more"
-    accelerator = "" if target.accelerator == "cpu" else f"--accelerator {target.accelerator} "
-    return (
-        f"measure them with --measure-missing, or 'chamnet profile --device {target.device} --engine {target.engine} "
-        f"{accelerator}--dtype {target.dtype} --threads {target.threads} --ops {missing_file}'"
-    )
 
 
 def _parsed(model: str, shapes: dict[str, tuple[int, ...]]) -> Parsed:
@@ -163,20 +144,18 @@ def _targets(store: LutStore, names: Sequence[str], everything: bool) -> list[Ta
     return list(dict.fromkeys(found))
 
 
-def _measure(store: LutStore, target: Target, graph: Graph, means: _Means) -> None:
+def _measure(store: LutStore, target: Target, graph: Graph, means: Means) -> None:
     """Measures what the table lacks of a network."""
-    unit = unit_of(store, target, means.agent_python)
-    setting = setting_of(unit, target, means.binary, means.libraries)
+    unit, setting = as_before(store, target, means)
     with show.progress(target.name) as progress:
         summary = profile(store, unit, setting, Workload(graphs=(graph,)), progress)
     if summary.target != target.name:
         raise HostError(f"the device must still be {target.name!r}, but is {summary.target!r} now; name that table")
 
 
-def _verified(store: LutStore, target: Target, graph: Graph, means: _Means) -> float:
+def _verified(store: LutStore, target: Target, graph: Graph, means: Means) -> float:
     """The latency of the whole network on the target's device, in ms."""
-    unit = unit_of(store, target, means.agent_python)
-    setting = setting_of(unit, target, means.binary, means.libraries)
+    unit, setting = as_before(store, target, means)
     with show.progress("verify") as progress, open_bench(store, unit, setting, progress) as bench:
         check_target(bench, target)
         typed = with_dtype(graph, target.dtype)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,9 +17,9 @@ from host.cli_options import (
     Db,
     DelegateLibraries,
     Json,
+    Means,
     Seed,
-    setting_of,
-    unit_of,
+    as_before,
 )
 from host.errors import UsageError
 from host.search_report import write_search_report
@@ -102,13 +101,13 @@ def search_command(
             raise UsageError("--recalibrate must have a table of measured operators, but got --interpolate")
         result = search(store, known, question)
         if verify_count:
-            reach = _Reach(agent_python, benchmark_binary, delegate_libraries)
+            means = Means(agent_python, benchmark_binary, delegate_libraries)
             target = _target_to_verify(targets)
-            result, found = _verified(store, result, target, choose(result, verify_count, bool(sweep)), reach)
+            result, found = _verified(store, result, target, choose(result, verify_count, bool(sweep)), means)
             if again:
                 recalibrate(store, target, result, found)
                 result = search(store, known, question)
-                result, _ = _verified(store, result, target, choose(result, verify_count, bool(sweep)), reach)
+                result, _ = _verified(store, result, target, choose(result, verify_count, bool(sweep)), means)
     if out is not None:
         _write(result, out)
     if as_json:
@@ -203,15 +202,6 @@ def _number(option: str, text: str) -> float:
         raise UsageError(f"{option} must have a number, but got {text!r}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Reach:
-    """How the device of a table is driven once more."""
-
-    agent_python: str
-    binary: Path | None
-    libraries: Path | None
-
-
 def _target_to_verify(targets: Sequence[Target]) -> Target:
     if not targets:
         raise UsageError("--verify must have a device to measure on, but none is named; give --device")
@@ -219,10 +209,9 @@ def _target_to_verify(targets: Sequence[Target]) -> Target:
 
 
 def _verified(
-    store: LutStore, result: SearchResult, target: Target, chosen: Sequence[Candidate], reach: _Reach
+    store: LutStore, result: SearchResult, target: Target, chosen: Sequence[Candidate], means: Means
 ) -> tuple[SearchResult, Verification]:
-    unit = unit_of(store, target, reach.agent_python)
-    setting = setting_of(unit, target, reach.binary, reach.libraries)
+    unit, setting = as_before(store, target, means)
     with show.progress("verify") as progress:
         found = verify(store, unit, setting, target, result, chosen, progress)
     if found.slowdown is not None:

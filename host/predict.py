@@ -176,8 +176,7 @@ class Predictor:
         """Standard deviation: of predicted operators, and of what the calibration leaves."""
         scale = self.calibration.scale if self.calibration else 1.0
         of_model = scale * self._completed.error_ns(graph)
-        residuals = np.array(self.calibration.residuals if self.calibration else (), float)
-        of_sum = float(np.sqrt((residuals**2).sum() / max(1, len(residuals) - 1))) * total_ns if len(residuals) else 0.0
+        of_sum = self.calibration.spread * total_ns if self.calibration else 0.0
         return float(np.hypot(of_model, of_sum))
 
     def _energy_mj(self, graph: Graph) -> float | None:

@@ -20,6 +20,7 @@ Lowerings = Mapping[tuple[str, str], Lowering]
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 SHOWN = 3
+INTERPOLATE = "; 'chamnet predict' and 'chamnet search --interpolate' price them by those that were measured"
 
 
 class MissingOpsError(LutError):
@@ -33,19 +34,18 @@ class MissingOpsError(LutError):
         self.target = target
         self.operators = tuple(operators)
         listed = ", ".join(op.key for op in self.operators[:SHOWN]) + (", ..." if len(self.operators) > SHOWN else "")
-        super().__init__(
-            f"no latency for {len(self.operators)} operators on {target.name!r}: {listed}; {_advice(target)}"
-        )
+        advice = how_to_measure(target) + INTERPOLATE
+        super().__init__(f"no latency for {len(self.operators)} operators on {target.name!r}: {listed}; {advice}")
 
 
-def _advice(target: Target) -> str:
+def how_to_measure(target: Target, operators_file: str = "FILE") -> str:
+    """What a person can do about operators that a target's table lacks."""
     if target.source == "imported":
         return "its table was imported, and holds no more"
     accelerator = "" if target.accelerator == "cpu" else f"--accelerator {target.accelerator} "
     return (
         f"measure them with 'chamnet profile --device {target.device} --engine {target.engine} {accelerator}"
-        f"--dtype {target.dtype} --ops FILE', or price them by those that were measured: 'chamnet predict' does, "
-        "'chamnet search' with --interpolate"
+        f"--dtype {target.dtype} --threads {target.threads} --ops {operators_file}'"
     )
 
 

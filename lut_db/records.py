@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -175,6 +176,12 @@ class Calibration:
     weight_cap_bytes: int | None = None
     sentinel_ns: float | None = None
     created_at: float = 0.0
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of relative errors; small samples are not flattered."""
+        squares = sum(residual**2 for residual in self.residuals)
+        return math.sqrt(squares / max(1, len(self.residuals) - 1))
 
 
 @dataclass(frozen=True, slots=True)

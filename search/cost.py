@@ -35,7 +35,7 @@ class CostModel:
         self.cells = cells
         self.lut = lut
         self.calibration = calibration
-        self.latency_std = _spread(calibration) if calibration else None
+        self.latency_std = calibration.spread if calibration else None
         prices = Prices(lut, calibration or PLAIN_SUM)
         self._latency = _tables(cells, lut, prices.latency_ns)
         self._energy = _tables(cells, lut, prices.energy_uj) if prices.has_energy else None
@@ -107,12 +107,6 @@ def _tables(cells: Cells, lut: LatencyLut, price: Any) -> Sequence[Array] | Form
 def _refuse_missing(cells: Cells, lut: LatencyLut, operators: Sequence[int]) -> None:
     if operators:
         raise MissingOpsError(lut.target, [op_with_dtype(cells.operators[i], lut.target.dtype) for i in operators])
-
-
-def _spread(calibration: Calibration) -> float:
-    """Standard deviation of relative errors; small samples are not flattered."""
-    residuals = np.array(calibration.residuals, float)
-    return float(np.sqrt((residuals**2).sum() / max(1, len(residuals) - 1)))
 
 
 def calibration_for(space: SearchSpace, calibrations: Mapping[str, Calibration]) -> Calibration | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from host.bundle_lock import ABIS
 from host.errors import DeviceUnavailable
 from host.transport import DeviceLost, Launch
 from host.transport.parcel import Parcel, bundle_parcel
@@ -24,7 +25,6 @@ BOOTED, SERIALNO = "sys.boot_completed", "ro.serialno"
 PHONE = "CHAMNET_PHONE"
 """Tells the agent that the device is a phone, and how it is connected."""
 
-ABIS = ("arm64-v8a", "x86_64")
 MDNS = "._tcp"
 """In the serial of a phone that was found by wireless debugging: adb-SERIAL-X._adb-tls-connect._tcp."""
 

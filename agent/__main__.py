@@ -1,8 +1,8 @@
 """``python -m agent [--cpus 0,1] [--hold]``: serves on standard input and output until the input ends.
 
 Engines print to standard output as they like: the protocol keeps a private copy of it, and what else is written
-there goes to standard error. When the input ends or the connection hangs up, the phone's settings are put back, and the
-agent goes even if an engine is still at work.
+there goes to standard error. When the input ends or the connection hangs up, the phone's charging and settings are put
+back, and the agent goes even if an engine is still at work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import Callable, Iterable, Iterator, Optional
 
-from agent import phone
+from agent import charging, phone
 from agent.engines.launch import kill_all
 from agent.protocol import Message, encode
 from agent.serve import serve
@@ -38,15 +38,23 @@ def main() -> None:
         wire.write(encode(message) + "\n")
         wire.flush()
 
-    leave = Leaving(phone.release if arguments.hold else lambda: None)
+    leave = Leaving(lambda: put_back(arguments.hold))
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, lambda number, _: end_by(number, leave))
+    charging.resume()
     if arguments.hold:
         phone.hold()
     try:
         serve(lines_of(sys.stdin, leave), send)
     finally:
         leave()
+
+
+def put_back(held: bool) -> None:
+    """What was changed on the phone, charging first."""
+    charging.resume()
+    if held:
+        phone.release()
 
 
 class Leaving:

@@ -41,6 +41,12 @@ def _read_here() -> Dict[str, Any]:
     }
 
 
+def read_temperatures() -> Dict[str, int]:
+    """Millidegrees of each thermal zone that can be read, and of a phone's battery."""
+    battery_mc = read_phone().get("battery_mc")
+    return {**({} if prefix() else _temperatures()), **({} if battery_mc is None else {"battery": battery_mc})}
+
+
 def probe_ns() -> Optional[int]:
     """The quickest of a few runs of a fixed piece of arithmetic; None on what is no phone, or not where this runs."""
     if prefix() != []:

@@ -7,9 +7,16 @@ from typing import Optional
 from agent.engines import EngineUnavailable, FellBack
 from agent.engines.benchmark_output import UnknownOutput
 from agent.engines.launch import ConnectionLost
+from agent.meters import MeterError
 from agent.protocol import Failure
 
-REASONS = ((ConnectionLost, "lost"), (EngineUnavailable, "engine"), (FellBack, "fallback"), (UnknownOutput, "format"))
+REASONS = (
+    (ConnectionLost, "lost"),
+    (EngineUnavailable, "engine"),
+    (MeterError, "meter"),
+    (FellBack, "fallback"),
+    (UnknownOutput, "format"),
+)
 """What is told apart by its kind; of all else the one who asked knows whether it was loading or running."""
 
 MESSAGE_CHARACTERS = 400

@@ -6,11 +6,12 @@ puts them back. A file that is there already is of an agent that was killed: its
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 PREFIX = "CHAMNET_PREFIX"
 """Environment variable: a JSON list of words that run a command of the phone; absent on the phone itself."""
@@ -78,20 +79,29 @@ dumpsys battery 2>/dev/null | sed -n -e 's/^ *level: */battery.level=/p' -e 's/^
 """
 
 
-def prefix() -> Optional[List[str]]:
-    """The words that run a command of the phone; [] on the phone itself, None where the device is no phone."""
-    if PHONE not in os.environ:
-        return None
+def words_there() -> List[str]:
+    """The words that run a command of the device; [] where this runs on the device itself."""
     return [str(word) for word in json.loads(os.environ.get(PREFIX, "[]"))]
 
 
+def prefix() -> Optional[List[str]]:
+    """The words that run a command of the phone; [] on the phone itself, None where the device is no phone."""
+    return words_there() if PHONE in os.environ else None
+
+
 def hold() -> None:
-    """Keeps the phone awake; harmless when it is held already. Signals that end this process wait until it is done, so
-    that no ``release`` comes before its last write."""
+    """Keeps the phone awake; harmless when it is held already."""
+    with signals_wait():
+        _hold()
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Signals that end this process wait until what is done here is done, so that it is not undone before its end."""
     late: List[int] = []
     before = {number: signal.signal(number, lambda number, _: late.append(number)) for number in ENDING}
     try:
-        _hold()
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -162,8 +172,12 @@ def _may_quiet_radios() -> bool:
     return os.environ.get(PHONE) == "usb" and sdk is not None and sdk >= AIRPLANE_SDK
 
 
+def ask(script: str) -> Optional[str]:
+    """What a script printed on the phone; None where it could not run, or the device is no phone."""
+    return _sh(script)
+
+
 def _sh(script: str) -> Optional[str]:
-    """What a script printed on the phone; None where it could not run."""
     words = prefix()
     if words is None:
         return None

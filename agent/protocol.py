@@ -1,8 +1,9 @@
 """The messages between host and agent: one JSON object a line, each with its kind under ``is``.
 
-The host asks (Measure, Optimise, Run, Look, Quit), the agent answers. It greets with Hello before anything is asked. To
-Measure it answers one Opening per model before it touches it, then one Measured or Failure per model, then Done; to
-Optimise, Run and Look one Done or Failure. A line that is no message is answered by a Failure without id.
+The host asks (Measure, Energise, Optimise, Run, Look, Quit), the agent answers. It greets with Hello before anything
+is asked. To Measure it answers one Opening per model before it touches it, then one Measured or Failure per model, then
+Done; to Energise the same with Energised in place of Measured; to Optimise, Run and Look one Done or Failure. A line
+that is no message is answered by a Failure without id.
 
 Host and agent must be of the same VERSION; there is no negotiation. Python 3.9, standard library only.
 """
@@ -10,10 +11,10 @@ Host and agent must be of the same VERSION; there is no negotiation. Python 3.9,
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, List, Optional, Tuple, Type, Union
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,45 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How to meter a model: windows idle - load - idle - load - ... - idle, ``repeats`` of them under load.
+
+    A window lasts longer where the meter needs it: 20 of its periods, 30 updates of one that needs calibration.
+
+    Attributes:
+        settle_s: waited after each change between idle and load, outside of the windows.
+        read_every_s: between two readings; a counter is also read at the borders of each window.
+    """
+
+    window_s: float = 2.0
+    idle_s: float = 2.0
+    repeats: int = 3
+    settle_s: float = 0.25
+    read_every_s: float = 0.02
+
+
+@dataclass(frozen=True)
+class Energise:
+    """Read a meter while each model of a list is at rest and at work.
+
+    Without models the meter is only read, for ``plan.window_s``: one Opening and one Energised with the id "" answer,
+    the first as soon as readings are taken. So a meter on one computer can watch a device whose own agent is busy with
+    another Energise; ``Look(clock_only=True)``, before and after, tells how far the two agents' clocks are apart.
+
+    Attributes:
+        meter: a name of Hello's meters.
+        meter_options: such as ``rails``, ``period_s``, ``trace``, ``command``: see the meter's module.
+    """
+
+    engine: str
+    options: Dict[str, Any]
+    models: List[Model]
+    meter: str
+    meter_options: Dict[str, Any] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
+
+
+@dataclass(frozen=True)
 class Optimise:
     """Let the engine optimise a model and write what it will run to ``into_path``."""
 
@@ -85,7 +125,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Look:
-    """Read the conditions of the machine and measure nothing; Done carries them as ``before``."""
+    """Read the conditions of the machine and measure nothing; Done carries them as ``before``.
+
+    Attributes:
+        clock_only: tell ``time_ns`` alone, at once: what the clock shows that windows and readings are timed by.
+    """
+
+    clock_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,12 +191,40 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Energised:
+    """Raw readings of one model's windows.
+
+    Attributes:
+        facts: of the meter, as ``agent.meters.MeterFacts`` has them.
+        windows: in the order of time, each a dict of
+
+            ``kind``      "idle", "load", or "watch" where there is no model
+            ``from_ns``, ``to_ns``   on the clock of ``at_ns``; those of a counter are the times of its border readings
+            ``calls``     made between the two; 0 but for load
+            ``readings``  [at_ns, value]: a counter's microjoules, else microwatts; of a gauge that needs calibration
+                          [at_ns, value, current_raw, voltage_uv], value = current_raw * voltage_uv / 1e6, which is
+                          microwatts if the gauge counts microamperes the right way round
+            ``state``     [at_ns, {...}] at the first reading and whenever it changed, of a battery: ``status``
+                          (Charging, Discharging, Full, Not charging), ``plugged`` ("usb", "ac", "wireless", joined by
+                          "+", or "none"), ``suspended`` (the node that charging is suspended by, or "", and then
+                          ``suspended_not``: why not)
+            ``temp_mc``   {"before": {zone: millidegrees}, "after": ...}
+            ``charge_uah``  {"before": ..., "after": ...}: the battery's charge counter, None where it is not told
+            ``errors``    how many readings failed; ``error``: the reason of the last, or ""
+    """
+
+    id: str
+    facts: Dict[str, Any]
+    windows: List[Dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Failure:
     """A request, or one model of it, that could not be done; the agent goes on.
 
     Attributes:
         reason: one of load, run, memory, fallback (not run where it was meant to), format (unknown output), request,
-            engine, lost (the device that the engine reaches through a prefix).
+            engine, meter, lost (the device that the engine reaches through a prefix).
         message: one line for a person.
     """
 
@@ -176,12 +250,16 @@ class Done:
     gate_wait_ns: int = 0
 
 
-Message = Union[Measure, Optimise, Run, Look, Quit, Hello, Opening, Measured, Failure, Done]
+Message = Union[Measure, Energise, Optimise, Run, Look, Quit, Hello, Opening, Measured, Energised, Failure, Done]
 
 _KINDS: Dict[str, Type[Any]] = {
     kind.__name__.lower(): kind
-    for kind in (Measure, Optimise, Run, Look, Quit, Hello, Opening, Measured, Failure, Done)
+    for kind in (Measure, Energise, Optimise, Run, Look, Quit, Hello, Opening, Measured, Energised, Failure, Done)
 }
+
+
+_NESTED: Dict[Type[Any], Tuple[str, Type[Any]]] = {Measure: ("sampling", Sampling), Energise: ("plan", Plan)}
+"""Of a request that lists models: the attribute beside them that is a message's part of its own, and its type."""
 
 
 class ProtocolError(ValueError):
@@ -207,14 +285,15 @@ def decode(line: str) -> Message:
         raise ProtocolError(
             f"a line must be a message of protocol {VERSION}, but got {line[:200]!r}: {error}"
         ) from None
-    return _nested(message) if kind is Measure else message
+    return _nested(message) if kind in _NESTED else message
 
 
-def _nested(message: Measure) -> Measure:
+def _nested(message: Any) -> Message:
+    name, part = _NESTED[type(message)]
     try:
-        models = [Model(**model) for model in message.models]  # type: ignore[arg-type]
-        sampling = Sampling(**message.sampling)  # type: ignore[arg-type]
+        models = [Model(**model) for model in message.models]
+        nested = part(**getattr(message, name))
     except TypeError as error:
-        raise ProtocolError(f"a measure request must list models and sampling, but got {error}") from None
-    values = {entry.name: getattr(message, entry.name) for entry in fields(message)}
-    return Measure(**{**values, "models": models, "sampling": sampling})
+        raise ProtocolError("a request must list models and its {}, but got {}".format(name, error)) from None
+    whole: Message = replace(message, models=models, **{name: nested})
+    return whole

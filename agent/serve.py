@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 from agent import protocol
 from agent.conditions import interruptions, quiet_gate, read_conditions
+from agent.energy import energise
 from agent.engines import describe_engines, engine_module
 from agent.failures import failure
 from agent.machine import read_machine
@@ -16,6 +17,7 @@ from agent.measure import Gauge, Sentinel, Surroundings, calibrate, measure_all,
 from agent.meters import describe_meters
 from agent.protocol import (
     Done,
+    Energise,
     Failure,
     Hello,
     Look,
@@ -60,6 +62,8 @@ def hello() -> Hello:
 def answer(request: Message, send: Send) -> None:
     if isinstance(request, Measure):
         measure(request, send)
+    elif isinstance(request, Energise):
+        energise(request, send)
     elif isinstance(request, Optimise):
         engine_module(request.engine).optimise(request.path, request.into_path, request.options)
         send(Done())
@@ -67,7 +71,7 @@ def answer(request: Message, send: Send) -> None:
         _run_once(request)
         send(Done())
     elif isinstance(request, Look):
-        send(Done(read_conditions()))
+        send(Done({"time_ns": time.perf_counter_ns()} if request.clock_only else read_conditions()))
     else:
         send(Failure(None, "request", "a request must be one of the host's, but got {}".format(request)))
 

@@ -10,14 +10,18 @@ from hypothesis import strategies as st
 
 from agent.protocol import (
     Done,
+    Energise,
+    Energised,
     Failure,
     Hello,
+    Look,
     Measure,
     Measured,
     Message,
     Model,
     Opening,
     Optimise,
+    Plan,
     ProtocolError,
     Quit,
     Run,
@@ -42,6 +46,17 @@ messages = st.one_of(
         st.builds(Sampling, sample_ns=numbers, rounds=numbers),
         numbers,
     ),
+    st.builds(
+        Energise,
+        text,
+        facts,
+        st.lists(st.builds(Model, text, text), max_size=3),
+        text,
+        facts,
+        st.builds(Plan, st.floats(0, 1e4), st.floats(0, 1e4), numbers),
+    ),
+    st.builds(Energised, text, facts, st.lists(facts, max_size=3)),
+    st.builds(Look, st.booleans()),
     st.builds(Optimise, text, facts, text, text),
     st.builds(Run, text, facts, text, text, text),
     st.builds(Quit),
@@ -80,6 +95,9 @@ def test_a_message_comes_back_as_it_was_sent(message: Message) -> None:
         json.dumps(
             {"is": "measure", "engine": "x", "options": {}, "models": [], "null_path": "", "sampling": {"a": 1}}
         ),
+        json.dumps({"is": "energise", "engine": "x", "options": {}, "models": [1], "meter": "rapl", "plan": {}}),
+        json.dumps({"is": "energise", "engine": "x", "options": {}, "models": [], "meter": "rapl", "plan": {"a": 1}}),
+        json.dumps({"is": "energise", "engine": "x", "options": {}, "models": []}),
     ],
 )
 def test_what_is_no_message_is_a_protocol_error(line: str) -> None:

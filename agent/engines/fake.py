@@ -1,8 +1,8 @@
 """A made-up engine with exact time, for tests and trials: its model file is JSON, {"ns": 1000}.
 
-Time passes only in what it reports. ``"fail"`` in the model makes it misbehave for real: crash (a segmentation
-fault), hang, exit, memory, load, run; ``"fail_once"`` names a file that it makes when it does so, and whose
-existence then keeps it from doing so again.
+Time passes only in what it reports; ``"uw"`` is the power that a replayed meter adds while the model runs. ``"fail"``
+makes it misbehave for real: crash (a segmentation fault), hang, exit, memory, load, run; ``"fail_once"`` names a file
+that it makes when it does so, and whose existence then keeps it from doing so again.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class OpenModel:
     def __init__(self, path: str) -> None:
         self._model: Dict[str, Any] = json.loads(Path(path).read_text())
         self._ns = int(self._model["ns"])
+        self.power_uw = self._model.get("uw")
         if self._fails("load"):
             raise ValueError("this fake model does not load")
 

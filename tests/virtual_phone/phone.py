@@ -123,6 +123,14 @@ class VirtualPhone:
             for name in sysfs.PLUGS:
                 self.write(f"{sysfs.SUPPLY}/{name}/online", str(int(name == plug)))
 
+    def offer_node(self, node: str, value: str) -> None:
+        """A file below power_supply that its shell may write, as on phones whose charging can be suspended."""
+        self.write(f"{sysfs.SUPPLY}/{node}", value)
+
+    def node(self, node: str) -> str:
+        """What such a file holds now."""
+        return self.read(f"{sysfs.SUPPLY}/{node}").strip()
+
     def pull_cable(self) -> None:
         self._relay.pull()
 

@@ -40,7 +40,7 @@ def write_state(root: Path, profile: Profile, abi: str, serialno: str) -> None:
 
 def write_profile(root: Path, profile: Profile, abi: str, serialno: str) -> None:
     """Takes on another chip; settings stay."""
-    for folder in (sysfs.CPU, sysfs.THERMAL, sysfs.SOC, f"{FAKE}/properties"):
+    for folder in (sysfs.CPU, sysfs.THERMAL, sysfs.SUPPLY, sysfs.SOC, f"{FAKE}/properties"):
         shutil.rmtree(root / folder, ignore_errors=True)
     for path, text in sysfs.sysfs_of(profile).items():
         write_text(root, path, text)

@@ -147,14 +147,18 @@ def _revision(engine: Engine) -> str | None:
 
 
 def _migrate(engine: Engine) -> None:
+    """Brings the schema up, and what is made of other tables."""
     from alembic import command
     from alembic.config import Config
+
+    from lut_db.repricing import reprice_all
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        reprice_all(connection)
 
 
 def _wrong_schema(url: str, revision: str) -> SchemaError:

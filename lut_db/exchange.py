@@ -1,7 +1,8 @@
 """Look-up tables as files: CSV for people, JSON Lines and Parquet without loss.
 
-A file of measurements carries the target, the operators, what operators become, and every raw sample; importing it
-twice changes nothing. CSV has one row an entry and can only be written.
+A file of measurements carries the target, the operators, what operators become, every raw sample, and every reading of
+a meter; importing it twice changes nothing. CSV has one row an entry and can only be written; energies in it are what a
+call draws beyond rest, empty where no meter told of it.
 """
 
 from __future__ import annotations
@@ -9,22 +10,30 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lut_db.energies import EnergyMeasurement
+from lut_db.energy import MeterCalibration
 from lut_db.errors import ExchangeError
-from lut_db.records import Lowering, Measurement, Session, Target
+from lut_db.records import Lowering, LutEntry, Measurement, Session, Target
 from lut_db.store import LutStore
 from ops_catalog.spec import NativeOp
 
 FORMATS = ("csv", "jsonl", "parquet")
-CSV_COLUMNS = ("key", "latency_us", "mad_us", "samples", "passes", "weight_bytes", "label", "doubts")
-BATCH = 5_000
+CSV_COLUMNS = (
+    "key", "latency_us", "mad_us", "samples", "passes", "weight_bytes", "label", "doubts",
+    "energy_uj", "energy_low_uj", "energy_high_uj", "energy_label",
+)  # fmt: skip
+BATCH, ENERGY_BATCH = 5_000, 100
 
-Row = Target | NativeOp | Lowering | Measurement
+KEYS = ("op_key", "key", "of")
+"""What a row calls its operator."""
+
+Row = Target | NativeOp | Lowering | Measurement | EnergyMeasurement
 
 
 def export_target(store: LutStore, target: Target, path: Path) -> int:
@@ -59,6 +68,9 @@ def import_file(store: LutStore, path: Path) -> tuple[Target, int]:
     while part := list(islice(measurements, BATCH)):
         store.append(target, Session(0.0, "import", path.name, {}, {}), part, _batch_id(target, part))
         count += len(part)
+    energies = (row for row in _read(path) if isinstance(row, EnergyMeasurement))
+    while metered := list(islice(energies, ENERGY_BATCH)):
+        store.energies.append(target, metered)
     return target, count
 
 
@@ -82,25 +94,30 @@ def _read(path: Path) -> Iterator[Row]:
 
 
 def _write_csv(store: LutStore, target: Target, path: Path) -> int:
-    entries = store.lut(target).entries
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
-        for e in entries:
-            latency, mad = f"{e.latency_ns / 1e3:.3f}", f"{e.mad_ns / 1e3:.3f}"
-            writer.writerow([e.key, latency, mad, e.samples, e.passes, e.weight_bytes, e.label, " ".join(e.doubts)])
-    return len(entries)
+        return sum(writer.writerow(_csv_row(entry)) > 0 for entry in store.each_entry(target))
+
+
+def _csv_row(e: LutEntry) -> Sequence[object]:
+    latency, mad = f"{e.latency_ns / 1e3:.3f}", f"{e.mad_ns / 1e3:.3f}"
+    energies = ("" if uj is None else f"{uj:.6g}" for uj in (e.energy_uj, e.energy_low_uj, e.energy_high_uj))
+    plain = (e.key, latency, mad, e.samples, e.passes, e.weight_bytes, e.label, " ".join(e.doubts))
+    return [*plain, *energies, e.energy_label]
 
 
 def _rows(store: LutStore, target: Target) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Everything about a target as (kind, fields)."""
     yield "target", asdict(target)
-    for entry in store.lut(target).entries:
+    for entry in store.each_entry(target):
         yield "native", {"key": entry.key, "weight_bytes": entry.weight_bytes}
-    for row in store.lowerings(target).values():
+    for row in store.each_lowering(target):
         yield "lowering", asdict(row)
     for measurement in store.measurements(target):
         yield "measurement", asdict(measurement)
+    for metered in store.energies.measurements(target):
+        yield "energy", {**asdict(metered), "of": str(metered.of)}
 
 
 def _write_lines(rows: Iterable[tuple[str, Mapping[str, Any]]], path: Path) -> int:
@@ -120,7 +137,7 @@ def _write_parquet(rows: Iterable[tuple[str, Mapping[str, Any]]], path: Path) ->
     count, left = 0, iter(rows)
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         while part := list(islice(left, BATCH)):
-            keys = [str(fields.get("op_key") or fields.get("key") or "") for _, fields in part]
+            keys = [str(next((fields[name] for name in KEYS if name in fields), "")) for _, fields in part]
             texts = [json.dumps(fields, separators=(",", ":")) for _, fields in part]
             writer.write_table(pyarrow.table([[kind for kind, _ in part], keys, texts], schema=schema))
             count += len(part)
@@ -180,11 +197,20 @@ def _measurement(fields: dict[str, Any]) -> Measurement:
     return Measurement(**{**fields, "bursts_ns": bursts, "started_s": started, "doubts": doubts})
 
 
+def _energy(fields: dict[str, Any]) -> EnergyMeasurement:
+    calibration = None if fields["calibration"] is None else MeterCalibration(**fields["calibration"])
+    found = EnergyMeasurement(**{**fields, "of": str(fields["of"]), "calibration": calibration})
+    if not found.started_at > 0 or not isinstance(found.estimate.reason, str):
+        raise ValueError("readings without a time")
+    return found
+
+
 _MAKERS: dict[str, Callable[[dict[str, Any]], Row]] = {
     "target": _target,
     "native": _native,
     "lowering": _lowering,
     "measurement": _measurement,
+    "energy": _energy,
 }
 
 

@@ -36,7 +36,8 @@ def _ids(connection: Connection, table: Table, unique: str, values: Sequence[str
     return found
 
 
-def insert_missing_lowerings(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+def insert_missing_lowerings(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Adds the rows whose operator and context are new; returns those."""
     table = tables.lowering
     lacking = {(row["operator_id"], row["context"]): row for row in rows}
     ids = sorted({operator_id for operator_id, _ in lacking})
@@ -48,6 +49,7 @@ def insert_missing_lowerings(connection: Connection, rows: Sequence[dict[str, An
             lacking.pop((operator_id, context), None)
     if lacking:
         connection.execute(insert(table), list(lacking.values()))
+    return list(lacking.values())
 
 
 def put_session(connection: Connection, target_id: int, session: Session, batch_id: str) -> int | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy import Engine, delete, insert, select, update
 
 from lut_db import tables
-from lut_db.database import writing
+from lut_db.database import reading, writing
 from lut_db.errors import LutError
 
 
@@ -20,11 +21,26 @@ class LeaseHeld(LutError):
         self.owner = owner
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Who holds a unit, since when, and when it was last heard of; seconds since the epoch, UTC."""
+
+    owner: str
+    acquired_at: float
+    heartbeat_at: float
+
+
 class LeaseStore:
     """The leases of an open database; ``LutStore.leases`` makes it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    def held(self) -> dict[str, Held]:
+        """Every lease by its unit, those too whose holder has not been heard of for long."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(tables.lease)).all()
+        return {row.unit: Held(row.owner, row.acquired_at, row.heartbeat_at) for row in rows}
 
     def acquire(self, unit: str, owner: str, stale_s: float, gone: Callable[[str], bool]) -> None:
         """Takes a unit that nobody holds, or whose holder is ``gone`` or was not heard of for so long.

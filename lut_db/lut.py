@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,26 @@ def narrower_context(context: str, readers: str) -> str:
     return f"{context} then {readers}"
 
 
+def digest_of(target: Target, entries: Iterable[LutEntry], lowerings: Iterable[Lowering]) -> str:
+    """A table's digest, the same in any order of its parts, of which none is kept: a large table need not fit into
+    memory."""
+    of_entries = (f"{entry.key} {entry.latency_ns!r} {entry.label}{_energy_text(entry)}" for entry in entries)
+    of_lowerings = (f"{row.op_key} {row.context} {row.natives} {row.output_form}" for row in lowerings)
+    total = sum(_hash(line) for line in chain(of_entries, of_lowerings))
+    return hashlib.sha256(f"{target.key} {total:x}".encode()).hexdigest()
+
+
+def _hash(line: str) -> int:
+    return int.from_bytes(hashlib.sha256(line.encode()).digest())
+
+
+def _energy_text(entry: LutEntry) -> str:
+    if entry.energy_uj is None:
+        return ""
+    told = (entry.energy_uj, entry.energy_low_uj, entry.energy_high_uj)
+    return f" {' '.join(map(repr, told))} {entry.energy_label}"
+
+
 @dataclass(frozen=True)
 class LatencyLut:
     """A read-only table of one Target: entries of native operators, and what operators become."""
@@ -134,10 +155,8 @@ class LatencyLut:
 
     @cached_property
     def digest(self) -> str:
-        """Changes with any latency or lowering."""
-        lines = [f"{entry.key} {entry.latency_ns!r} {entry.label}" for entry in self.entries]
-        lines += [f"{row.op_key} {row.context} {row.natives} {row.output_form}" for row in self.lowerings.values()]
-        return hashlib.sha256("\n".join([self.target.key, *sorted(lines)]).encode()).hexdigest()
+        """Changes with any latency, energy or lowering."""
+        return digest_of(self.target, self.entries, self.lowerings.values())
 
     def price(self, graph: Graph) -> Prices:
         """What every operator of a network costs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,6 +61,11 @@ class Target:
     def key(self) -> str:
         """The name and what it leaves out: processors, ISA, source."""
         return f"{self.name}/cpus={','.join(map(str, self.cpus))}/{self.isa}/{self.source}"
+
+    @property
+    def id(self) -> str:
+        """What it is called in URLs: 12 hex digits that follow from the key, so the same in every database."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +199,9 @@ class LutEntry:
         mad_ns: median absolute deviation of the pooled clean samples, per call.
         passes: measurements it rests on.
         label: measured, interpolated, estimated, emulated or simulated.
+        energy_uj: of a call, beyond what the device draws at rest; None where it is not known. With it go its 95 %
+            interval, ``energy_label`` (measured, predicted, emulated, simulated or imported) and ``energy_windows``,
+            the load windows that it rests on.
     """
 
     key: str
@@ -204,3 +213,7 @@ class LutEntry:
     doubts: tuple[str, ...] = ()
     label: str = "measured"
     energy_uj: float | None = None
+    energy_low_uj: float | None = None
+    energy_high_uj: float | None = None
+    energy_label: str = ""
+    energy_windows: int = 0

@@ -44,10 +44,10 @@ def _statistics(row: Measurement | NetworkMeasurement) -> Statistics:
     return statistics(row.bursts_ns, row.loops, row.overhead_ns)
 
 
-def network_to_row(row: NetworkMeasurement) -> dict[str, Any]:
-    text = json.dumps([row.name, row.space, row.graph], sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return {"digest": digest, "name": row.name, "space": row.space, "graph": dict(row.graph)}
+def network_row(name: str, space: str, graph: Mapping[str, Any]) -> dict[str, Any]:
+    """A network under the digest of all that it is."""
+    text = json.dumps([name, space, graph], sort_keys=True)
+    return {"digest": hashlib.sha256(text.encode()).hexdigest(), "name": name, "space": space, "graph": dict(graph)}
 
 
 def network_measurement_to_row(row: NetworkMeasurement) -> dict[str, Any]:
@@ -70,12 +70,16 @@ def network_measurement_from_row(row: Any) -> NetworkMeasurement:
 
 
 def entry_from_rows(key: str, weight_bytes: int, rows: Sequence[Any], label: str) -> LutEntry:
-    """Columns of a row from the third on: latency, MAD, samples, clean, doubts."""
+    """Columns of a row from the third on: latency, MAD, samples, clean, doubts, energy (of another tool's table)."""
     used = [row for row in rows if row[5]] or rows
     doubts = dict.fromkeys(doubt for row in used for doubt in row[6].split())
     latency = combine([row[2] for row in used])
     mad = max(row[3] for row in used)
-    return LutEntry(key, latency, mad, sum(row[4] for row in used), len(used), weight_bytes, tuple(doubts), label)
+    energies = [row[7] for row in used if row[7] is not None]
+    return LutEntry(
+        key, latency, mad, sum(row[4] for row in used), len(used), weight_bytes, tuple(doubts), label,
+        energy_uj=min(energies, default=None), energy_label="imported" if energies else "",
+    )  # fmt: skip
 
 
 def target_from_json(value: Mapping[str, Any]) -> Target:

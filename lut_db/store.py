@@ -16,29 +16,35 @@ from sqlalchemy import Connection, delete, func, insert, select
 from lut_db import tables
 from lut_db.aggregate import differ
 from lut_db.database import connect, reading, writing
+from lut_db.energies import EnergyStore, with_energy
 from lut_db.errors import LutError
 from lut_db.inserts import insert_missing, insert_missing_lowerings, put_session
+from lut_db.jobs import JobStore
 from lut_db.leases import LeaseStore
-from lut_db.lut import LatencyLut, Lowerings
+from lut_db.lookups import LookupStore
+from lut_db.lut import LatencyLut, Lowerings, digest_of
 from lut_db.records import (
     Calibration,
     Device,
     Lowering,
+    LutEntry,
     Measurement,
     NetworkMeasurement,
     Quarantined,
     Session,
     Target,
 )
+from lut_db.repricing import put_parts, reprice
 from lut_db.rows import (
     entry_from_rows,
     measurement_from_row,
     measurement_to_row,
     network_measurement_from_row,
     network_measurement_to_row,
-    network_to_row,
+    network_row,
     target_from_json,
 )
+from lut_db.tokens import TokenStore
 from ops_catalog.spec import NativeOp
 
 
@@ -49,6 +55,7 @@ class LutStore:
         self._engine = connect(path_or_url, create)
         self._target_ids: dict[str, int] = {}
         self._operator_ids: dict[str, int] = {}
+        self.lookups = LookupStore(self._engine, self._target_id)
 
     def __enter__(self) -> LutStore:
         return self
@@ -62,6 +69,21 @@ class LutStore:
     def leases(self) -> LeaseStore:
         """Who measures on which unit now."""
         return LeaseStore(self._engine)
+
+    @property
+    def energies(self) -> EnergyStore:
+        """What meters read."""
+        return EnergyStore(self._engine, self._target_id)
+
+    @property
+    def jobs(self) -> JobStore:
+        """What a service was asked to do, and how far it is."""
+        return JobStore(self._engine)
+
+    @property
+    def tokens(self) -> TokenStore:
+        """Who may use a service."""
+        return TokenStore(self._engine)
 
     def put_device(self, device: Device) -> None:
         """Adds a device, or refreshes what is known about it."""
@@ -134,10 +156,16 @@ class LutStore:
                 }
                 for row in lowerings
             ]
-            insert_missing_lowerings(connection, rows)
+            new = insert_missing_lowerings(connection, rows)
+            put_parts(connection, new, {self._operator_ids[row.op_key]: row.op_key for row in lowerings})
+            reprice(connection, id, [row["operator_id"] for row in new])
 
     def lowerings(self, target: Target) -> Lowerings:
         """What operators become on a target, by operator key and context."""
+        return {(row.op_key, row.context): row for row in self.each_lowering(target)}
+
+    def each_lowering(self, target: Target) -> Iterator[Lowering]:
+        """What operators become on a target, one after the other: a large table need not fit into memory."""
         table = tables.lowering
         query = (
             select(tables.operator.c.key, table.c.context, table.c.natives, table.c.output_form, table.c.input_forms)
@@ -145,11 +173,8 @@ class LutStore:
             .where(table.c.target_id == self._target_id(target))
         )
         with reading(self._engine) as connection:
-            rows = [
-                Lowering(key, context, tuple(natives), form, tuple(forms))
-                for key, context, natives, form, forms in connection.execute(query)
-            ]
-        return {(row.op_key, row.context): row for row in rows}
+            for key, context, natives, form, forms in connection.execute(query):
+                yield Lowering(key, context, tuple(natives), form, tuple(forms))
 
     def append(self, target: Target, session: Session, rows: Sequence[Measurement], batch_id: str) -> None:
         """Stores one batch, all or nothing; a batch id that is there already changes nothing."""
@@ -169,6 +194,7 @@ class LutStore:
                 for row in rows
             ]
             connection.execute(insert(tables.measurement), values)
+            reprice(connection, id, [row["operator_id"] for row in values])
 
     def measurements(self, target: Target, op_key: str | None = None) -> Iterator[Measurement]:
         """Raw measurements in the order they were made, of one native operator or all."""
@@ -227,7 +253,7 @@ class LutStore:
             session_id = put_session(connection, id, session, batch_id)
             if session_id is None:
                 return
-            networks = [network_to_row(row) for row in rows]
+            networks = [network_row(row.name, row.space, row.graph) for row in rows]
             ids = insert_missing(connection, tables.network, "digest", networks)
             values = [
                 {
@@ -285,23 +311,28 @@ class LutStore:
 
     def lut(self, target: Target) -> LatencyLut:
         """A snapshot of everything known about one target."""
+        return LatencyLut(target, tuple(self.each_entry(target)), self.lowerings(target))
+
+    def digest(self, target: Target) -> str:
+        """That of ``lut``, without its memory."""
+        return digest_of(target, self.each_entry(target), self.each_lowering(target))
+
+    def each_entry(self, target: Target) -> Iterator[LutEntry]:
+        """The entries of a target's table, one after the other: a large one need not fit into memory."""
         table = tables.measurement
         query = (
             select(
                 tables.operator.c.key, tables.operator.c.weight_bytes, table.c.latency_ns, table.c.mad_ns,
-                table.c.count, table.c.clean, table.c.doubts,
+                table.c.count, table.c.clean, table.c.doubts, table.c.energy_uj,
             )
             .join(tables.operator)
             .where(table.c.target_id == self._target_id(target))
-            .order_by(table.c.operator_id)
+            .order_by(table.c.operator_id, table.c.id)
         )  # fmt: skip
-        label = target.source
+        metered = self.energies.operators(target)
         with reading(self._engine) as connection:
-            groups = groupby(connection.execute(query), key=lambda row: row[:2])
-            entries = tuple(
-                entry_from_rows(key, weight_bytes, list(rows), label) for (key, weight_bytes), rows in groups
-            )
-        return LatencyLut(target, entries, self.lowerings(target))
+            for (key, weight_bytes), rows in groupby(connection.execute(query), key=lambda row: row[:2]):
+                yield with_energy(entry_from_rows(key, weight_bytes, list(rows), target.source), metered.get(key))
 
     def _clean_latencies(self, target: Target) -> dict[str, list[float]]:
         table = tables.measurement

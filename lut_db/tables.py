@@ -16,6 +16,9 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
+    literal_column,
+    not_,
 )
 
 metadata = MetaData(
@@ -71,6 +74,7 @@ session = Table(
     Column("before", JSON, nullable=False),
     Column("after", JSON, nullable=False),
     Column("sentinel_ns", JSON, nullable=False),
+    Index("ix_session_target_id_id", "target_id", "id", "started_at"),
 )
 measurement = Table(
     "measurement",
@@ -103,7 +107,39 @@ lowering = Table(
     Column("output_form", String, nullable=False),
     Column("input_forms", JSON, nullable=False),
     UniqueConstraint("target_id", "operator_id", "context"),
+    Index("ix_lowering_target_id_id", "target_id", "id"),
 )
+part = Table(
+    "part",
+    metadata,
+    Column("target_id", Integer, ForeignKey("target.id"), primary_key=True),
+    Column("native", Text, primary_key=True),
+    Column("operator_id", Integer, ForeignKey("operator.id"), primary_key=True),
+    Column("context", String, primary_key=True),
+    sqlite_with_rowid=False,
+)
+price = Table(
+    "price",
+    metadata,
+    Column("target_id", Integer, ForeignKey("target.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("context", String, primary_key=True),
+    Column("natives", Text, nullable=False),
+    Column("latency_ns", Float, nullable=False),
+    Column("mad_ns", Float, nullable=False),
+    Column("samples", Integer, nullable=False),
+    Column("passes", Integer, nullable=False),
+    Column("energy_uj", Float),
+    Column("doubts", String, nullable=False),
+    Column("clean", Boolean, nullable=False),
+    Column("measured_at", Float),
+    sqlite_with_rowid=False,
+)
+ITSELF = price.c.natives == literal_column("''")
+"""Prices of native operators themselves. Constants in the text of a query, since that is how a database sees that a
+partial index will do."""
+DOUBTFUL = and_(ITSELF, not_(price.c.clean))
+Index("ix_price_doubtful", price.c.target_id, price.c.key, sqlite_where=DOUBTFUL, postgresql_where=DOUBTFUL)
 quarantine = Table(
     "quarantine",
     metadata,
@@ -181,4 +217,67 @@ staircase = Table(
     Column("axis", String, nullable=False),
     Column("step", Integer, nullable=False),
     UniqueConstraint("target_id", "op_type", "axis"),
+)
+token = Table(
+    "token",
+    metadata,
+    _id(),
+    Column("name", String, nullable=False, unique=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("scopes", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+    Column("last_used_at", Float),
+)
+job = Table(
+    "job",
+    metadata,
+    _id(),
+    Column("uid", String(32), nullable=False, unique=True),
+    Column("kind", String, nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("state", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Column("heartbeat_at", Float),
+    Column("attempts", Integer, nullable=False),
+    Column("runner", String, nullable=False),
+    Column("progress", JSON(none_as_null=True)),
+    Column("result", JSON(none_as_null=True)),
+    Column("error", Text, nullable=False),
+    Column("exit_status", Integer),
+    Column("cancel_asked", Boolean, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("made_by", String, nullable=False),
+    Index("ix_job_kind_state", "kind", "state"),
+)
+meter = Table(
+    "meter",
+    metadata,
+    _id(),
+    Column("device", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("calibration", JSON, nullable=False),
+    Index("ix_meter_device_name", "device", "name"),
+)
+energy = Table(
+    "energy",
+    metadata,
+    _id(),
+    _to("target"),
+    Column("operator_id", Integer, ForeignKey("operator.id")),
+    Column("network_id", Integer, ForeignKey("network.id")),
+    Column("meter", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("facts", JSON, nullable=False),
+    Column("calibration", JSON(none_as_null=True)),
+    Column("overhead_ns", Float, nullable=False),
+    Column("windows", LargeBinary, nullable=False),
+    Column("estimate", JSON, nullable=False),
+    Index("ix_energy_target_id_operator_id", "target_id", "operator_id"),
+    Index("ix_energy_target_id_network_id", "target_id", "network_id"),
 )

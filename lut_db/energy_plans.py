@@ -1,0 +1,50 @@
+"""Which plan suits which meter: how long and how often, so that an interval is worth having.
+
+The figures come from simulated devices (``python -m benchmarks.energy_traces``), not from any real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from lut_db.energy_refusals import LEAST_PERIODS, LEAST_UPDATES
+
+SPARE = 1.1
+"""Windows are this much longer than the least."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterPlan:
+    """Windows idle - load - idle ... - idle, as ``agent.protocol.Plan`` has them, in seconds.
+
+    Attributes:
+        repeats: load windows.
+        settle_s: waited after each change, outside of the windows.
+    """
+
+    window_s: float
+    idle_s: float
+    repeats: int
+    settle_s: float
+    read_every_s: float
+
+
+PLANS: Mapping[str, MeterPlan] = {
+    "rapl": MeterPlan(1.0, 1.0, 12, 0.25, 0.01),
+    "nvml": MeterPlan(3.0, 3.0, 8, 0.5, 0.02),
+    "odpm": MeterPlan(5.0, 5.0, 8, 1.0, 0.05),
+    "ina3221": MeterPlan(5.0, 5.0, 8, 1.0, 0.05),
+    "monsoon": MeterPlan(5.0, 5.0, 8, 1.0, 0.01),
+    "battery_gauge": MeterPlan(60.0, 60.0, 5, 5.0, 0.25),
+    "command": MeterPlan(30.0, 30.0, 5, 2.0, 0.1),
+    "replay": MeterPlan(5.0, 5.0, 8, 1.0, 0.05),
+}
+"""Name of a meter -> its plan, where its period asks for no more."""
+
+
+def plan_for(meter: str, period_s: float | None, gauge: bool) -> MeterPlan:
+    """The plan for a meter with this update period, as declared or calibrated; longer windows for a slow one."""
+    plan = PLANS[meter]
+    least = SPARE * (LEAST_UPDATES if gauge else LEAST_PERIODS) * (period_s or 0.0)
+    return replace(plan, window_s=max(plan.window_s, least), idle_s=max(plan.idle_s, least))

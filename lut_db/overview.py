@@ -1,0 +1,139 @@
+"""What a person sees of a target first: how much there is, operators page by page, one operator's measurements.
+
+Functions on a connection; ``lookups.LookupStore`` calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple, TypedDict
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, union
+
+from lut_db import tables
+from lut_db.errors import LutError
+from lut_db.records import Measurement, Session
+from lut_db.rows import measurement_from_row
+from lut_db.tables import DOUBTFUL, ITSELF
+
+STATES = ("measured", "doubtful", "quarantined")
+_CONDITIONS = {"": ITSELF, "measured": and_(ITSELF, tables.price.c.clean), "doubtful": DOUBTFUL}
+
+
+class Counts(TypedDict):
+    """How much there is of a target.
+
+    Attributes:
+        operators: native operators that were measured.
+        doubtful: those of them whose every measurement has a disqualifying doubt.
+        newest_at: when its newest batch began, seconds since the epoch, UTC; None where nothing was measured.
+    """
+
+    operators: int
+    doubtful: int
+    measurement: int
+    quarantine: int
+    network_measurement: int
+    newest_at: float | None
+
+
+class OperatorRow(NamedTuple):
+    """One native operator.
+
+    Attributes:
+        state: of STATES; what was measured all the same is not quarantined.
+        latency_ns, mad_ns, measured_at: None for a quarantined one.
+        measured_at: when its newest measurement was made, seconds since the epoch, UTC.
+    """
+
+    key: str
+    state: str
+    latency_ns: float | None
+    mad_ns: float | None
+    samples: int
+    passes: int
+    label: str
+    doubts: tuple[str, ...]
+    measured_at: float | None
+
+
+def counts(connection: Connection, target_id: int) -> Counts:
+    """How much there is of one target; each number is counted along an index."""
+
+    def counted(table: Any, what: Any = None, *conditions: ColumnElement[bool]) -> int:
+        query = select(func.count() if what is None else func.count(what.distinct())).select_from(table)
+        return connection.scalar(query.where(table.c.target_id == target_id, *conditions)) or 0
+
+    newest = select(func.max(tables.session.c.started_at)).where(tables.session.c.target_id == target_id)
+    return {
+        "operators": counted(tables.measurement, tables.measurement.c.operator_id),
+        "doubtful": counted(tables.price, tables.price.c.key, DOUBTFUL),
+        "measurement": counted(tables.measurement),
+        "quarantine": counted(tables.quarantine),
+        "network_measurement": counted(tables.network_measurement),
+        "newest_at": connection.scalar(newest),
+    }
+
+
+def page(
+    connection: Connection, target_id: int, label: str, type: str, after: str, limit: int, state: str
+) -> list[OperatorRow]:
+    """Native operators after a key; see ``LookupStore.page_operators``."""
+    if state not in ("", *STATES):
+        raise LutError(f"a state must be one of {', '.join(STATES)}, but got {state!r}; name one of them")
+    chosen = _chosen(connection, type, after)
+    measured = select(tables.price.c.key).where(tables.price.c.target_id == target_id, *chosen(tables.price.c.key))
+    refused = _refused(target_id).where(*chosen(tables.operator.c.key))
+    arms = [measured.where(_CONDITIONS[state])] if state in _CONDITIONS else []
+    arms += [refused] if state in ("", "quarantined") else []
+    column = arms[0].selected_columns[0]
+    query = union(*arms).order_by("key") if len(arms) > 1 else arms[0].distinct().order_by(column)
+    keys = connection.scalars(query.limit(limit)).all()
+    rows = _rows(connection, target_id, label, keys)
+    return [rows.get(key) or OperatorRow(key, "quarantined", None, None, 0, 0, label, (), None) for key in keys]
+
+
+def measurements(connection: Connection, target_id: int, key: str) -> list[tuple[Measurement, Session]]:
+    """Raw measurements of one native operator; see ``LookupStore.measurements``."""
+    table, batch = tables.measurement, tables.session
+    told = [batch.c[field.name] for field in fields(Session)]
+    query = select(table, tables.operator.c.key, *told).join(tables.operator).join(batch)
+    query = query.where(table.c.target_id == target_id, tables.operator.c.key == key).order_by(table.c.id)
+    return [(measurement_from_row(row), _session(row)) for row in connection.execute(query)]
+
+
+def _chosen(connection: Connection, type: str, after: str) -> Callable[[ColumnElement[str]], list[ColumnElement[bool]]]:
+    """Conditions on a column of keys: of a type, after a key."""
+    if not type:
+        return lambda key: [key > after]
+    if connection.dialect.name == "sqlite":
+        # its LIKE uses no index; its order of texts is that of their bytes, so a range does
+        return lambda key: [key > max(after, f"{type}("), key < f"{type})"]
+    return lambda key: [key > after, key.startswith(f"{type}(", autoescape=True)]
+
+
+def _refused(target_id: int) -> Select[tuple[str]]:
+    """Keys of quarantined operators that were not measured."""
+    table, price = tables.quarantine, tables.price
+    known = select(price.c.key).where(price.c.target_id == target_id, price.c.key == tables.operator.c.key, ITSELF)
+    mine = table.c.target_id == target_id, ~known.exists()
+    return select(tables.operator.c.key).join(table).where(*mine)
+
+
+def _rows(connection: Connection, target_id: int, label: str, keys: Sequence[str]) -> dict[str, OperatorRow]:
+    """Measured native operators, by key."""
+    table = tables.price
+    query = select(table).where(table.c.target_id == target_id, ITSELF, table.c.key.in_(keys))
+    return {
+        row.key: OperatorRow(
+            row.key, "measured" if row.clean else "doubtful", row.latency_ns, row.mad_ns, row.samples, row.passes,
+            label, tuple(row.doubts.split()), row.measured_at,
+        )
+        for row in connection.execute(query)
+    }  # fmt: skip
+
+
+def _session(row: Any) -> Session:
+    sentinel = tuple((at, ns) for at, ns in row.sentinel_ns)
+    return Session(row.started_at, row.agent_version, row.process, row.before, row.after, sentinel)

@@ -1,0 +1,151 @@
+"""Keeps the table ``price`` true: whoever stores what a price rests on has it made anew in the same transaction.
+
+The statistics are those of ``rows.entry_from_rows``, as in ``LutStore.lut``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, delete, insert, select
+
+from lut_db import tables
+from lut_db.energy_choice import net_energies
+from lut_db.inserts import CHUNK
+from lut_db.prices import Measured, Plan, price_rows
+from lut_db.rows import entry_from_rows
+
+V = TypeVar("V")
+
+
+def reprice(connection: Connection, target_id: int, operator_ids: Iterable[int]) -> None:
+    """Makes the prices of operators anew, and of those that they are part of."""
+    _lock(connection, target_id)
+    for some in _chunks(sorted(set(operator_ids))):
+        ids = {*some, *_consumers(connection, target_id, some)}
+        for part in _chunks(sorted(ids)):
+            _reprice(connection, target_id, part)
+
+
+def reprice_all(connection: Connection) -> None:
+    """Makes all prices anew, and what native operators are part of."""
+    for table in (tables.price, tables.part):
+        connection.execute(delete(table))
+    for target_id in connection.scalars(select(tables.target.c.id)).all():
+        _put_all_parts(connection, target_id)
+        ids = [
+            connection.scalars(select(table.c.operator_id).where(table.c.target_id == target_id).distinct()).all()
+            for table in (tables.lowering, tables.measurement)
+        ]
+        for part in _chunks(sorted({*ids[0], *ids[1]})):
+            _reprice(connection, target_id, part)
+
+
+def put_parts(connection: Connection, lowerings: Iterable[Mapping[str, Any]], keys: Mapping[int, str]) -> None:
+    """Notes what native operators are part of, other than of the operator that they are themselves.
+
+    Args:
+        lowerings: new rows of ``lowering``.
+        keys: of their operators, by id.
+    """
+    rows = [
+        {"native": native, **{name: row[name] for name in ("target_id", "operator_id", "context")}}
+        for row in lowerings
+        for native in dict.fromkeys(row["natives"])
+        if native != keys[row["operator_id"]]
+    ]
+    if rows:
+        connection.execute(insert(tables.part), rows)
+
+
+def _lock(connection: Connection, target_id: int) -> None:
+    """Where writers do not wait for each other anyway, the second one must see what the first stored."""
+    mine = select(tables.target.c.id).where(tables.target.c.id == target_id)
+    connection.execute(mine.with_for_update(key_share=True))
+
+
+def _put_all_parts(connection: Connection, target_id: int) -> None:
+    table = tables.lowering
+    query = select(table.c.target_id, table.c.operator_id, table.c.context, table.c.natives, tables.operator.c.key)
+    query = query.join(tables.operator).where(table.c.target_id == target_id)
+    for rows in _chunks([dict(row) for row in connection.execute(query).mappings()]):
+        put_parts(connection, rows, {row["operator_id"]: row["key"] for row in rows})
+
+
+def _consumers(connection: Connection, target_id: int, operator_ids: Sequence[int]) -> Sequence[int]:
+    """Operators that native operators are part of."""
+    part, keys = tables.part, _keys(connection, operator_ids).values()
+    mine = part.c.target_id == target_id, part.c.native.in_(keys)
+    return connection.scalars(select(part.c.operator_id).where(*mine).distinct()).all()
+
+
+def _reprice(connection: Connection, target_id: int, operator_ids: Sequence[int]) -> None:
+    keys, plans = _keys(connection, operator_ids), _plans(connection, target_id, operator_ids)
+    natives = {native for rows in plans.values() for _, names in rows for native in names} - set(keys.values())
+    measured: dict[str, Measured] = {}
+    for some in _chunks(sorted(natives)):
+        measured |= _measured(connection, target_id, _operators(connection, tables.operator.c.key.in_(some)))
+    measured |= _measured(connection, target_id, keys)
+    rows = [row for id, key in keys.items() for row in price_rows(key, plans.get(id, ()), measured)]
+    table = tables.price
+    connection.execute(delete(table).where(table.c.target_id == target_id, table.c.key.in_(keys.values())))
+    if rows:
+        connection.execute(insert(table), [{"target_id": target_id, **row} for row in rows])
+
+
+def _keys(connection: Connection, operator_ids: Sequence[int]) -> dict[int, str]:
+    return _operators(connection, tables.operator.c.id.in_(operator_ids))
+
+
+def _operators(connection: Connection, condition: ColumnElement[bool]) -> dict[int, str]:
+    """Keys of operators, by id."""
+    rows = connection.execute(select(tables.operator.c.id, tables.operator.c.key).where(condition)).all()
+    return {row.id: row.key for row in rows}
+
+
+def _plans(connection: Connection, target_id: int, operator_ids: Sequence[int]) -> dict[int, list[Plan]]:
+    """What operators become."""
+    table = tables.lowering
+    query = select(table.c.operator_id, table.c.context, table.c.natives)
+    query = query.where(table.c.target_id == target_id, table.c.operator_id.in_(operator_ids))
+    plans: dict[int, list[Plan]] = {}
+    for id, context, natives in connection.execute(query).all():
+        plans.setdefault(id, []).append((context, tuple(natives)))
+    return plans
+
+
+def _measured(connection: Connection, target_id: int, keys: Mapping[int, str]) -> dict[str, Measured]:
+    """What measurements come to, by key.
+
+    Args:
+        keys: of native operators, by id.
+    """
+    table = tables.measurement
+    query = (
+        select(
+            table.c.operator_id, tables.session.c.started_at, table.c.latency_ns, table.c.mad_ns, table.c.count,
+            table.c.clean, table.c.doubts, table.c.energy_uj,
+        )
+        .join(tables.session)
+        .where(table.c.target_id == target_id, table.c.operator_id.in_(list(keys)))
+        .order_by(table.c.operator_id, table.c.id)
+    )  # fmt: skip
+    energies = net_energies(connection, target_id, list(keys))
+    found: dict[str, Measured] = {}
+    for id, group in groupby(connection.execute(query).all(), key=itemgetter(0)):
+        rows = list(group)
+        entry = entry_from_rows(keys[id], 0, rows, "")
+        if id in energies:
+            entry = replace(entry, energy_uj=energies[id])
+        found[keys[id]] = entry, max([row[1] for row in rows])
+    return found
+
+
+def _chunks(values: Iterable[V]) -> Iterator[list[V]]:
+    left = iter(values)
+    while part := list(islice(left, CHUNK)):
+        yield part

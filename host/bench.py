@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from agent.protocol import Measure, Model, Sampling
+from agent.protocol import Energise, Measure, Model, Plan, Sampling
 from host.delegates import Brought, bring
 from host.devices import Unit, agent_environment, device_of
 from host.errors import DeviceUnavailable
 from host.gate import wait_until_fit
-from host.lease import Lease, leased, new_owner
+from host.lease import Lease, beating, leased, new_owner
 from host.patience import LOSSES, Answer, LostTooOften, await_start, persist
-from host.session import AgentDied, AgentSession, Batch
+from host.session import AgentDied, AgentSession, Batch, MeteredBatch
 from host.setting import Circumstances, Progress, Setting, target_of
 from host.transport import Transport
 from host.transport.remote import RemoteTransport
@@ -66,6 +66,7 @@ class Bench:
         transport: Transport,
         lease: Lease | None,
         progress: Progress,
+        register: bool = True,
     ) -> None:
         self.store = store
         self.setting = setting
@@ -89,7 +90,8 @@ class Bench:
         self._probes = _known_probes(store, unit.name)
         self._gave_up = False
         self._remember()
-        store.put_target(self.target)
+        if register:
+            store.put_target(self.target)
 
     @property
     def agent(self) -> AgentSession:
@@ -162,6 +164,32 @@ class Bench:
             return self._persist(ask, MEASURING_LOSSES)
         except LostTooOften as losses:
             raise AgentDied("lost", str(losses), tuple(files)) from None
+
+    def energise(
+        self, files: dict[str, str], meter: str, options: Mapping[str, Any], plan: Plan, whole: bool = False
+    ) -> MeteredBatch:
+        """Meters model files by id.
+
+        Raises:
+            AgentDied: one of them ends the agent, or the device, whenever they are tried; HostError for the meter.
+        """
+
+        def ask() -> MeteredBatch:
+            self.transport.ready(list(files.values()))
+            return self.agent.energise(request, limit_s)
+
+        models = [Model(id, path) for id, path in files.items()]
+        request = Energise(self.setting.engine, self._options(whole), models, meter, dict(options), plan)
+        limit_s = BATCH_LIMIT_S + 2 * plan.repeats * (plan.window_s + plan.idle_s + 2 * plan.settle_s)
+        try:
+            with beating(self._lease):
+                return self._persist(ask, MEASURING_LOSSES)
+        except LostTooOften as losses:
+            raise AgentDied("lost", str(losses), tuple(files)) from None
+
+    def clock(self) -> int:
+        """What the agent's clock shows now, in ns."""
+        return self._persist(lambda: self.agent.clock())
 
     def clear(self) -> None:
         """Removes the models put so far, here and on the device, but those that every batch needs."""
@@ -245,15 +273,20 @@ def _known_probes(store: LutStore, name: str) -> dict[str, int]:
 
 
 @contextmanager
-def open_bench(store: LutStore, unit: Unit, setting: Setting, progress: Progress | None = None) -> Iterator[Bench]:
+def open_bench(
+    store: LutStore, unit: Unit, setting: Setting, progress: Progress | None = None, register: bool = True
+) -> Iterator[Bench]:
     """A bench whose agent and files are gone afterwards.
+
+    Args:
+        register: the target goes into the store, since something will be measured for it.
 
     Raises:
         DeviceUnavailable: the agent does not start, the engine is not there, or another process measures on the device.
     """
     told = progress or Progress()
     with closing(unit.open_transport()) as transport, _held(transport, store, unit, setting, told) as lease:
-        bench = Bench(store, unit, setting, transport, lease, told)
+        bench = Bench(store, unit, setting, transport, lease, told, register)
         try:
             yield bench
         finally:

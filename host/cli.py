@@ -13,7 +13,19 @@ from pathlib import Path
 
 import typer
 
-from host import cli_bundle, cli_compare, cli_lut, cli_measure, cli_ops, cli_predict, cli_samples, cli_search
+from host import (
+    cli_bundle,
+    cli_compare,
+    cli_energy,
+    cli_lut,
+    cli_measure,
+    cli_metering,
+    cli_ops,
+    cli_predict,
+    cli_samples,
+    cli_search,
+    cli_serve,
+)
 from host.errors import EXIT_DONE, EXIT_ERROR, EXIT_USAGE, HostError
 from host.show import errors
 from lut_db.errors import LutError
@@ -39,8 +51,14 @@ app.command("search")(cli_search.search_command)
 app.command("compare")(cli_compare.compare_command)
 app.command("predict")(cli_predict.predict_command)
 app.command("sample")(cli_samples.sample_command)
+app.command("serve")(cli_serve.serve_command)
+app.add_typer(cli_serve.app, name="token")
 app.add_typer(cli_samples.app, name="samples")
 app.add_typer(cli_samples.predictor, name="predictor")
+cli_energy.app.command("calibrate")(cli_metering.calibrate_command)
+cli_energy.app.command("validate")(cli_metering.validate_command)
+cli_energy.app.command("report")(cli_metering.report_command)
+app.add_typer(cli_energy.app, name="energy")
 app.add_typer(cli_bundle.app, name="bundle")
 app.add_typer(cli_lut.app, name="lut")
 app.add_typer(cli_ops.app, name="ops")

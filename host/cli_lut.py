@@ -17,6 +17,7 @@ from lut_db.database import upgrade
 from lut_db.exchange import export_target, import_file
 from lut_db.foreign import FORMATS, Imported, Origin, detect, export_foreign, import_builtin, import_foreign
 from lut_db.foreign.mbconv_blocks import BUILTIN
+from lut_db.records import LutEntry
 from lut_db.store import LutStore, open_store
 
 app: typer.Typer = typer.Typer(no_args_is_help=True, help="Look-up tables: what was measured.")
@@ -63,11 +64,21 @@ def show_command(
         return
     label = "" if chosen.source == "measured" else f" ({chosen.source})"
     table = Table(title=f"{chosen.name}{label}", title_justify="left")
-    for heading in ("operator", "us", "+- us", "passes", "doubts"):
-        table.add_column(heading, justify="left" if heading in ("operator", "doubts") else "right", overflow="fold")
+    told = ("energy uJ", "95 % interval", "energy") if any(e.energy_uj is not None for e in entries) else ()
+    for heading in ("operator", "us", "+- us", "passes", "doubts", *told):
+        left = heading in ("operator", "doubts", "energy")
+        table.add_column(heading, justify="left" if left else "right", overflow="fold")
     for e in entries:
-        table.add_row(e.key, f"{e.latency_ns / 1e3:.2f}", f"{e.mad_ns / 1e3:.2f}", str(e.passes), " ".join(e.doubts))
+        plain = (e.key, f"{e.latency_ns / 1e3:.2f}", f"{e.mad_ns / 1e3:.2f}", str(e.passes), " ".join(e.doubts))
+        table.add_row(*plain, *(_energy(e) if told else ()))
     show.output.print(table)
+
+
+def _energy(entry: LutEntry) -> tuple[str, str, str]:
+    """Of a call, beyond what the device draws at rest; empty where no meter told of it."""
+    low, high = entry.energy_low_uj, entry.energy_high_uj
+    interval = "" if low is None or high is None else f"{low:.4g}-{high:.4g}"
+    return "" if entry.energy_uj is None else f"{entry.energy_uj:.4g}", interval, entry.energy_label
 
 
 @app.command("export")
@@ -99,10 +110,14 @@ def import_command(
     licence: Annotated[str, typer.Option(help="the licence of another tool's table, kept with it")] = "",
     source: Annotated[str, typer.Option(help="where another tool's table is from, kept with it")] = "",
     db: Db = DEFAULT_DB,
+    as_json: Json = False,
 ) -> None:
     """Read a table from a file, ours or another tool's; what is there already is not doubled."""
     with open_store(db) as store:
         found = _import(store, file, format_name, Origin(device, licence, source))
+    if as_json:
+        targets = [{"name": target.name, "measurements": count} for target, count in found.targets]
+        print(json.dumps({"targets": targets, "refused": list(map(asdict, found.refused))}, indent=1))
     for target, count in found.targets:
         show.errors.print(f"{count} measurements of {target.name}", highlight=False, markup=False, soft_wrap=True)
     _tell_left("not understood", [f"{row.place}: {row.reason}" for row in found.refused])

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from host import show
-from host.accelerators import runnable
 from host.cli_budget import BudgetTime, Fraction, Like, UntilError, budget_of, run_within
+from host.cli_metering import (
+    SHARE,
+    AskedMeter,
+    EnergyShare,
+    MeterAt,
+    MeterName,
+    MeterOptions,
+    MeterRepeats,
+    MeterWindow,
+    metering_of,
+)
 from host.cli_options import (
     DEFAULT_DB,
     PATIENCE_MIN,
@@ -34,20 +44,20 @@ from host.cli_options import (
     settings_of,
     where_of,
 )
+from host.cli_workload import plan_of, workload_of
 from host.demo import DEMO_NETWORKS, demo_questions
 from host.devices import LOCAL_CPU, Unit, find_unit, greet
+from host.energy import EnergySummary, meter_operators
 from host.errors import EXIT_PARTLY, UsageError
+from host.metering import require_meter
 from host.phones import describe_phone, list_phones
 from host.profile import profile
 from host.report import save_picture, write_report
-from host.setting import Setting, Workload
+from host.setting import Setting
+from host.show_energy import show_energy
 from host.transport import Launch
-from host.validate import Question, Validation, sample_networks, validate
+from host.validate import Question, Validation, validate
 from lut_db.store import open_store
-from ops_catalog.networks import build_network
-from ops_catalog.spec import OpSpec
-from ops_catalog.sweep import distinct_operators, load_sweep
-from search.spaces import space_named
 
 
 def profile_command(
@@ -77,6 +87,13 @@ def profile_command(
     benchmark_binary: BenchmarkBinary = None,
     delegate_libraries: DelegateLibraries = None,
     accept_binary: AcceptBinary = False,
+    energy: Annotated[bool, typer.Option("--energy", help="meter a share of them, too")] = False,
+    meter: MeterName = "",
+    meter_option: MeterOptions = None,
+    meter_at: MeterAt = "auto",
+    meter_window: MeterWindow = 0.0,
+    meter_repeats: MeterRepeats = 0,
+    energy_share: EnergyShare = SHARE,
 ) -> None:
     """Measure operators on a device and keep them in the look-up table; a second call goes on where it stopped.
 
@@ -93,23 +110,34 @@ def profile_command(
         space, budget, fraction, until_error, like,
         {"--ops": ops, "--network": network, "--networks": networks, "--limit": limit},
     )  # fmt: skip
+    asked_meter = AskedMeter(meter, meter_option, meter_at, meter_window, meter_repeats, energy_share)
+    metering = metering_of(energy, asked_meter)
+    if within is not None and metering is not None:
+        raise UsageError("--energy must come without a budget, but got both; repeat it with --networks, which meters")
     if within is not None and not dry_run:
         raise typer.Exit(run_within(unit, settings, space, within, like, db, as_json))
-    plan = [_plan(unit, setting, workload) for setting in settings]
+    plan = [plan_of(unit, setting, workload, metering) for setting in settings]
     if dry_run:
         print(json.dumps(plan, indent=1)) if as_json else show.show_plan(plan, db)
         return
     show.show_refusals(plan)
-    summaries = []
+    summaries, energies = [], list[EnergySummary]()
     with open_store(db) as store:
+        if metering is not None:
+            require_meter(store, unit, metering)
         for setting, planned in zip(settings, plan, strict=True):
             with show.progress(f"{setting.engine} {setting.dtype} t{setting.threads}") as progress:
                 summaries.append(profile(store, unit, setting, workload, progress))
+                if metering is not None:
+                    energies.append(meter_operators(store, unit, setting, workload, metering, progress))
             if not as_json:
                 show.show_summary(summaries[-1], told=planned["cannot"])
+                show_energy(energies[-1:])
     if as_json:
-        print(json.dumps([summary.as_json() for summary in summaries], indent=1))
-    if any(summary.quarantined or summary.refused for summary in summaries):
+        told = [{"energy": energy.as_json()} for energy in energies] or [{}] * len(summaries)
+        rows = [{**summary.as_json(), **more} for summary, more in zip(summaries, told, strict=True)]
+        print(json.dumps(rows, indent=1))
+    if any(s.quarantined or s.refused for s in summaries) or any(summary.refused for summary in energies):
         raise typer.Exit(EXIT_PARTLY)
 
 
@@ -193,41 +221,3 @@ def _validate_all(
             if not quiet:
                 show.show_validation(results[-1])
     return results
-
-
-def workload_of(space: str, networks: int, ops: Path | None, network: str, limit: int, seed: int) -> Workload:
-    """What was asked for, each operator once; ``limit`` keeps the first. Raises UsageError, SpecError."""
-    if not (space or ops or network):
-        raise UsageError(
-            "something must be measured; give --network mobilenet-v2, --space chamnet-mobile or --ops FILE"
-        )
-    graphs = [build_network(name) for name in network.split(",")] if network else []
-    operators: list[OpSpec] = []
-    if space and networks:
-        graphs += sample_networks(space, networks, seed)
-    elif space:
-        operators += space_named(space).operators()
-    if ops is not None:
-        sweep = load_sweep(ops)
-        graphs += sweep.graphs
-        operators += sweep.operators
-    if not limit:
-        return Workload(tuple(graphs), tuple(dict.fromkeys(operators)))
-    return Workload(operators=distinct_operators(graphs, operators)[:limit])
-
-
-def _plan(unit: Unit, setting: Setting, workload: Workload) -> dict[str, Any]:
-    """How many operators would be measured, about how long that takes, and which cannot be; opens no agent."""
-    wanted = workload.in_dtype(setting.dtype)
-    kept, cannot = runnable(setting.accelerator, distinct_operators(wanted.graphs, wanted.operators))
-    return {
-        "device": unit.name,
-        "engine": setting.engine,
-        "dtype": setting.dtype,
-        "threads": setting.threads,
-        "accelerator": setting.accelerator,
-        "operators": len(kept),
-        "measurements": len(kept) * setting.passes,
-        "seconds": round(len(kept) * setting.passes * setting.use.seconds, 1),
-        "cannot": cannot,
-    }

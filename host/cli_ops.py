@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from host import show
-from host.cli_measure import workload_of
 from host.cli_options import Seed
+from host.cli_workload import workload_of
 from host.errors import UsageError
 from ops_catalog import ops as catalog
 from ops_catalog.build import op_with_dtype, single

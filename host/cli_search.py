@@ -40,6 +40,7 @@ Space = Annotated[str, typer.Option(help="a search space, or a TOML file that de
 def search_command(
     space: Space,
     device: Annotated[str, typer.Option(help="the device of the table")] = "",
+    table: Annotated[list[str] | None, typer.Option("--target", help="a table by its name; repeat for several")] = None,
     engine: Annotated[str, typer.Option(help="its engine, where the device has tables of several")] = "",
     dtype: Annotated[str, typer.Option(help="its element type")] = "",
     threads: Annotated[int, typer.Option(help="its number of threads")] = 0,
@@ -71,6 +72,9 @@ def search_command(
     out: Annotated[Path | None, typer.Option(help="folder for front, report and the winner's model files")] = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="with --json: all about the search, not only networks")
+    ] = False,
     seed: Seed = 0,
     agent_python: AgentPython = "",
     benchmark_binary: BenchmarkBinary = None,
@@ -78,8 +82,9 @@ def search_command(
 ) -> None:
     """Find the most accurate networks of a space within limits, from stored tables and trained networks."""
     chosen = space_named(space)
-    with open_store(db, create=not (device or limit)) as store:
-        targets, bounds = _limits(store, device, (engine, dtype, threads), limit or [])
+    with open_store(db, create=not (device or table or limit)) as store:
+        named = [store.target_named(name) for name in table or []]
+        targets, bounds = _limits(store, device, (engine, dtype, threads), limit or [], named)
         own = {"latency_ms": latency_ms, "energy_mj": energy_mj, "macs_m": macs_m, "params_m": params_m,
                "memory_mb": memory_mb}  # fmt: skip
         sweep = _sweep(limits)
@@ -99,7 +104,8 @@ def search_command(
             known = samples.samples(chosen.name, dataset)
         if again and interpolate:
             raise UsageError("--recalibrate must have a table of measured operators, but got --interpolate")
-        result = search(store, known, question)
+        with show.progress("search") as progress:
+            result = search(store, known, question, progress.tell)
         if verify_count:
             means = Means(agent_python, benchmark_binary, delegate_libraries)
             target = _target_to_verify(targets)
@@ -111,16 +117,18 @@ def search_command(
     if out is not None:
         _write(result, out)
     if as_json:
-        print(json.dumps([candidate.as_json() for candidate in result.candidates], indent=1))
+        rows = [candidate.as_json() for candidate in result.candidates]
+        print(json.dumps(result.as_json() if whole else rows, indent=1))
     else:
         show.show_front(result)
 
 
 def _limits(
-    store: LutStore, device: str, wanted: tuple[str, str, int], texts: Sequence[str]
+    store: LutStore, device: str, wanted: tuple[str, str, int], texts: Sequence[str], named: Sequence[Target]
 ) -> tuple[list[Target], list[Limit]]:
     """Targets of the tables to search with, the device's first, and the limits that name one."""
-    targets = [choose_target(store, device, *wanted)] if device else []
+    own = [choose_target(store, device, *wanted)] if device else []
+    targets = list(dict.fromkeys([*own, *named]))
     found = []
     for text in texts:
         name, _, bound = text.rpartition(":")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,11 +18,15 @@ from pathlib import Path
 
 from host.errors import DeviceUnavailable
 from host.transport.remote import RemoteTransport
+from lut_db.errors import LutError
 from lut_db.leases import LeaseHeld, LeaseStore
 
 STALE_S = 1800
 """A batch of a vendor's binary may take a quarter of an hour, sending a bundle ten minutes; who has not been heard of
 for half an hour is gone."""
+
+BEAT_S = STALE_S / 4
+"""Between heartbeats in the middle of one request."""
 
 IN_USE = 8
 """Exit status of ``_TAKE``."""
@@ -65,7 +70,7 @@ class Lease:
         """
         home = self.transport.home
         found = self.transport.run(f"cat {shlex.quote(home)}/lock/owner 2>/dev/null").text.strip()
-        takeable = shlex.quote(found) if found and _gone(found) else "''"
+        takeable = shlex.quote(found) if found and gone(found) else "''"
         script = _TAKE.format(
             home=shlex.quote(home), takeable=takeable, stale=STALE_S, owner=shlex.quote(self.owner), in_use=IN_USE
         )
@@ -106,7 +111,7 @@ def leased(lease: Lease, take: Callable[[], None]) -> Iterator[None]:
         DeviceUnavailable: another process measures on it.
     """
     try:
-        lease.store.acquire(lease.unit, lease.owner, STALE_S, _gone)
+        lease.store.acquire(lease.unit, lease.owner, STALE_S, gone)
     except LeaseHeld as held:
         raise _in_use(lease.unit, held.owner) from None
     _LIVE.add(lease.owner)
@@ -120,12 +125,34 @@ def leased(lease: Lease, take: Callable[[], None]) -> Iterator[None]:
         lease.store.release(lease.unit, lease.owner)
 
 
+@contextmanager
+def beating(lease: Lease | None) -> Iterator[None]:
+    """Renews a lease now and then while the device is asked something that takes hours; harmless for a short while."""
+    if lease is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_S):
+            with suppress(DeviceUnavailable, LutError):
+                lease.renew()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def new_owner() -> str:
     """This computer, process and boot, and what tells two leases of one process apart."""
     return f"{_computer()}:{os.getpid()}:{_boot()}:{uuid.uuid4().hex[:8]}"
 
 
-def _gone(owner: str) -> bool:
+def gone(owner: str) -> bool:
     """Whether an owner was a process of this computer that has ended, or a lease of this one that has."""
     host, _, rest = owner.partition(":")
     pid, _, rest = rest.partition(":")
@@ -137,12 +164,15 @@ def _gone(owner: str) -> bool:
 
 
 def _runs(pid: int) -> bool:
+    """Whether a process is there; one that has ended and that nobody has asked after is not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
         pass
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return True
 
 

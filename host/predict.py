@@ -9,6 +9,7 @@ Operators that were never measured are interpolated between those that were, and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from ops_catalog import ops
 from ops_catalog.build import with_dtype
 from ops_catalog.spec import Graph, OpSpec
 from search.completion import Completed, complete_for_graphs, rows_of
+from search.energies import Energies, Summed, complete_energies
 from search.predictors import Array
 from search.predictors.latency import fit_latency
 from search.predictors.op_features import Steps
@@ -58,7 +60,8 @@ class Prediction:
     Attributes:
         latency_ms: of what is known; the sum of its operators, calibrated.
         low_ms, high_ms: 95 % interval, of the model's error and of the calibration's.
-        energy_mj: None where the table has none.
+        energy_mj: beyond what the device draws at rest, with its 95 % interval; None where the table has none.
+        energy_label: the weakest of what it rests on, of ``search.energies.LABELS``; "" without one.
         missing: operators without a price, which the latency leaves out.
         calibration: family of the networks that it was calibrated on; "" for a plain sum.
     """
@@ -72,6 +75,15 @@ class Prediction:
     operators: tuple[OperatorCost, ...]
     missing: tuple[OpSpec, ...] = ()
     calibration: str = ""
+    energy_low_mj: float | None = None
+    energy_high_mj: float | None = None
+    energy_label: str = ""
+
+    def with_energy(self, energy: Summed) -> Prediction:
+        told = energy.energy_uj / 1e3, energy.low_uj / 1e3, energy.high_uj / 1e3
+        return replace(
+            self, energy_mj=told[0], energy_low_mj=told[1], energy_high_mj=told[2], energy_label=energy.label
+        )
 
     @property
     def known(self) -> bool:
@@ -93,7 +105,9 @@ class Prediction:
         return {
             "target": self.target.name, "network": self.network, "latency_ms": self.latency_ms if self.known else None,
             "low_ms": self.low_ms if self.known else None, "high_ms": self.high_ms if self.known else None,
-            "energy_mj": self.energy_mj, "calibration": self.calibration,
+            "energy_mj": self.energy_mj, "energy_low_mj": self.energy_low_mj, "energy_high_mj": self.energy_high_mj,
+            "energy_label": self.energy_label or None,
+            "calibration": self.calibration,
             "shares": {label: self.share(label) for label in LABELS}, "missing": [op.key for op in self.missing],
             "operators": rows,
         }  # fmt: skip
@@ -110,6 +124,7 @@ class Predictor:
         self._steps = steps
         self._estimate = estimate
         self._completed = Completed(lut, None, {})
+        self._priced: tuple[LatencyLut, Energies] | None = None
 
     @property
     def lut(self) -> LatencyLut:
@@ -134,11 +149,12 @@ class Predictor:
         total_ns = self._total_ns(graph, costs, whole=not missing)
         own = MEASURED_ERROR * float(np.sqrt(sum(c.latency_ns**2 for c in costs if c.label == "measured")))
         error = float(np.hypot(self._error_ns(graph, total_ns), own))
-        return Prediction(
+        energy = None if missing else self._energy(graph)
+        found = Prediction(
             self.target, graph.name, total_ns / 1e6, max(0.0, total_ns - Z95 * error) / 1e6,
-            (total_ns + Z95 * error) / 1e6, self._energy_mj(graph) if not missing else None, costs, missing,
-            self.calibration.family if self.calibration else "",
+            (total_ns + Z95 * error) / 1e6, None, costs, missing, self.calibration.family if self.calibration else "",
         )  # fmt: skip
+        return found if energy is None else found.with_energy(energy)
 
     def _cover(self, graphs: Sequence[Graph]) -> None:
         """Predicts what the table lacks for networks, as far as it tells enough."""
@@ -179,11 +195,12 @@ class Predictor:
         of_sum = self.calibration.spread * total_ns if self.calibration else 0.0
         return float(np.hypot(of_model, of_sum))
 
-    def _energy_mj(self, graph: Graph) -> float | None:
+    def _energy(self, graph: Graph) -> Summed | None:
+        """Of a network all of whose operators have a price."""
         rows = [self.lut.lowerings[op.key, context] for op, context in rows_of(graph, self.lut)]
-        energies = [self.lut.by_key[key].energy_uj for row in rows for key in row.natives]
-        known = [energy for energy in energies if energy is not None]
-        return sum(known) / 1e3 if energies and len(known) == len(energies) else None
+        if self._priced is None or self._priced[0] is not self.lut:
+            self._priced = self.lut, complete_energies(self.lut)
+        return self._priced[1].sum(Counter(key for row in rows for key in row.natives))
 
 
 def open_predictor(db: str | Path, target: str, estimate: bool = False, family: str = "") -> Predictor:

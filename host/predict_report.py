@@ -40,6 +40,8 @@ def _summary(predictions: Sequence[Prediction], measured_ms: Mapping[str, float]
         "measured ms",
         "error %",
         "energy mJ",
+        "95 % interval",
+        "energy",
         *LABELS,
         "calibrated on",
     ]
@@ -51,12 +53,18 @@ def _summary(predictions: Sequence[Prediction], measured_ms: Mapping[str, float]
         rows.append([
             p.target.name, f"{'more than ' if partly else ''}{p.latency_ms:.3f}", f"{p.low_ms:.3f} to {p.high_ms:.3f}",
             "" if measured is None else f"{measured:.3f}", error,
-            "" if p.energy_mj is None else f"{p.energy_mj:.2f}",
+            "" if p.energy_mj is None else f"{p.energy_mj:.3g}", _energy_interval(p), p.energy_label,
             *(f"{p.share(label):.0f} %" for label in LABELS), p.calibration or "nothing",
         ])  # fmt: skip
     told = [i for i in range(len(headings)) if any(row[i] for row in rows)]
     note = "" if all(p.calibration for p in predictions) else f"<p>{PLAIN_SUM}</p>"
     return html_table([headings[i] for i in told], [[row[i] for i in told] for row in rows]) + note
+
+
+def _energy_interval(p: Prediction) -> str:
+    if p.energy_low_mj is None or p.energy_high_mj is None:
+        return ""
+    return f"{p.energy_low_mj:.3g} to {p.energy_high_mj:.3g}"
 
 
 def _unknown(parsed: Parsed) -> str:

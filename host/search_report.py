@@ -66,7 +66,8 @@ def _predictor(result: SearchResult) -> str:
 
 
 def _table(result: SearchResult) -> str:
-    headings = ["network", "top-1 %", "+- %", "latency ms", "measured ms", "error %", "energy mJ", "MMACs", "Mparams"]
+    headings = ["network", "top-1 %", "+- %", "latency ms", "measured ms", "error %", "energy mJ", "MMACs", "Mparams",
+                "energy, 95 % interval", "energy"]  # fmt: skip
     rows = []
     for c in reversed(result.candidates):
         error = (
@@ -74,11 +75,18 @@ def _table(result: SearchResult) -> str:
         )
         numbers = [
             (c.accuracy, ".2f"), (c.accuracy_std, ".2f"), (c.latency_ms, ".2f"), (c.latency_measured_ms, ".2f"),
-            (error, "+.1f"), (c.energy_mj, ".2f"), (c.macs_m, ".0f"), (c.params_m, ".2f"),
+            (error, "+.1f"), (c.energy_mj, ".3g"), (c.macs_m, ".0f"), (c.params_m, ".2f"),
         ]  # fmt: skip
         cells = ["" if value is None else format(value, form) for value, form in numbers]
-        rows.append(["-".join(map(str, c.genome)), *cells])
-    return html_table(headings, rows)
+        rows.append(["-".join(map(str, c.genome)), *cells, _energy_interval(c), c.energy_label])
+    told = [i for i in range(len(headings)) if any(row[i] for row in rows)]
+    return html_table([headings[i] for i in told], [[row[i] for i in told] for row in rows])
+
+
+def _energy_interval(candidate: Candidate) -> str:
+    if candidate.energy_low_mj is None or candidate.energy_high_mj is None:
+        return ""
+    return f"{candidate.energy_low_mj:.3g} to {candidate.energy_high_mj:.3g}"
 
 
 def _shares(result: SearchResult) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import queue
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 from agent import protocol
-from agent.protocol import Done, Failure, Hello, Look, Measure, Measured, Message, Opening
+from agent.protocol import Done, Energise, Energised, Failure, Hello, Look, Measure, Measured, Message, Opening
 from host.errors import DeviceUnavailable, HostError
 from host.transport import ENDED_BY_DEVICE, DeviceLost, Transport
 
@@ -46,10 +46,20 @@ class Batch:
     done: Done
 
 
+@dataclass(frozen=True, slots=True)
+class MeteredBatch:
+    """The answer to one Energise."""
+
+    energised: tuple[Energised, ...]
+    failures: tuple[Failure, ...]
+    done: Done
+
+
 @dataclass(slots=True)
 class _Answers:
     opened: list[str] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
+    energised: list[Energised] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -90,29 +100,44 @@ class AgentSession:
         """The conditions on the device now."""
         return self._ask(Look()).before
 
+    def clock(self) -> int:
+        """What the clock shows there that windows and readings are timed by, in ns."""
+        return int(self._ask(Look(clock_only=True)).before["time_ns"])
+
     def measure(self, request: Measure, limit_s: float = ANSWER_LIMIT_S) -> Batch:
         """Raises AgentDied; whatever it had measured by then is discarded with its batch."""
+        answers, done = self._answers(request, limit_s)
+        return Batch(tuple(answers.measured), tuple(answers.failures), done)
+
+    def energise(self, request: Energise, limit_s: float, began: Callable[[], None] = lambda: None) -> MeteredBatch:
+        """Raises AgentDied, and HostError where the meter does not open.
+
+        Args:
+            limit_s: for one model, all windows included.
+            began: is called for each model before it is loaded; without models once readings are taken.
+        """
+        answers, done = self._answers(request, limit_s, began)
+        return MeteredBatch(tuple(answers.energised), tuple(answers.failures), done)
+
+    def _answers(
+        self, request: Measure | Energise, limit_s: float, began: Callable[[], None] = lambda: None
+    ) -> tuple[_Answers, Done]:
         self._send(request)
         answers = _Answers()
         while True:
             message = self._next(limit_s, _suspects(request, answers))
             if isinstance(message, Opening):
                 answers.opened.append(message.id)
+                began()
             elif isinstance(message, Measured):
                 answers.measured.append(message)
+            elif isinstance(message, Energised):
+                answers.energised.append(message)
             elif isinstance(message, Failure):
+                _raise_if_whole(message)
                 answers.failures.append(message)
-                if message.reason == "lost":
-                    raise DeviceLost(message.message)
-                if message.id is None and message.reason == "fallback":
-                    raise DeviceUnavailable(
-                        f"the accelerator must run the operator that all are compared with, but it {message.message}; "
-                        "docs/dsp.md tells what others met"
-                    )
-                if message.id is None:
-                    raise HostError(f"the agent must accept the request, but it answered: {message.message}")
             elif isinstance(message, Done):
-                return Batch(tuple(answers.measured), tuple(answers.failures), message)
+                return answers, message
 
     def optimise(self, engine: str, options: Mapping[str, Any], path: str, into_path: str) -> None:
         """Raises HostError where the engine cannot load the model, AgentDied where it dies of it."""
@@ -187,9 +212,25 @@ class AgentSession:
         return lines[-1] if lines else "none"
 
 
-def _suspects(request: Measure, answers: _Answers) -> tuple[str, ...]:
+def _raise_if_whole(failure: Failure) -> None:
+    """Raises DeviceLost, DeviceUnavailable or HostError for a failure that is not of one model alone."""
+    if failure.reason == "lost":
+        raise DeviceLost(failure.message)
+    if failure.id is None and failure.reason == "fallback":
+        raise DeviceUnavailable(
+            f"the accelerator must run the operator that all are compared with, but it {failure.message}; "
+            "docs/dsp.md tells what others met"
+        )
+    if failure.id is None and failure.reason == "meter":
+        raise DeviceUnavailable(f"the meter must be readable, but {failure.message}")
+    if failure.id is None:
+        raise HostError(f"the agent must accept the request, but it answered: {failure.message}")
+
+
+def _suspects(request: Measure | Energise, answers: _Answers) -> tuple[str, ...]:
     """While models are being opened only the newest can be at fault; afterwards all that opened can."""
-    answered = {reply.id for reply in answers.measured} | {reply.id for reply in answers.failures}
+    done = {reply.id for reply in answers.measured} | {reply.id for reply in answers.energised}
+    answered = done | {failure.id for failure in answers.failures}
     opened = answers.opened if len(answers.opened) == len(request.models) else answers.opened[-1:]
     return tuple(id for id in opened if id not in answered)
 

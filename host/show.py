@@ -23,13 +23,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from host import progress_lines
 from host.compare import Comparison
 from host.setting import Progress as Tell
 from host.setting import Summary
 from host.validate import Validation
 from ops_catalog import ops
 from ops_catalog.networks import published
-from search.result import SearchResult, sparse_limits
+from search.result import Candidate, SearchResult, sparse_limits
 from search.spaces.space import genome_name
 
 output = Console()
@@ -57,7 +58,11 @@ class RateColumn(ProgressColumn):
 
 @contextmanager
 def progress(title: str) -> Iterator[Tell]:
-    """A bar on standard error for each stage; nothing where that is no terminal."""
+    """A bar on standard error for each stage, or lines for the program that asked for them; else nothing."""
+    descriptor = progress_lines.wanted()
+    if descriptor is not None:
+        yield progress_lines.lines_to(descriptor, title)
+        return
     columns = (
         TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -104,6 +109,9 @@ def show_plan(plan: Sequence[Mapping[str, Any]], db: str) -> None:
             f"{row['measurements']} measurements, about {row['seconds']:.0f} s if none is in {db} yet",
             soft_wrap=True,
         )
+        if energy := row.get("energy"):
+            takes = "" if energy["seconds"] is None else f", about {energy['seconds'] / 60:.0f} minutes"
+            output.print(f"  and {energy['operators']} of them metered{takes}", highlight=False)
         _show_refused(row, output)
 
 
@@ -154,17 +162,16 @@ def show_named(validations: Sequence[Validation], names: Sequence[str]) -> None:
 def show_front(result: SearchResult) -> None:
     """The networks found, the most accurate first."""
     table = Table(title=f"{result.space.name}: {sparse_limits(result.limits, result.targets)}", title_justify="left")
-    headings = ("top-1 %", "+- %", "latency ms", "measured ms", "error %", "MMACs", "Mparams")
-    for heading in headings:
+    energies = any(c.energy_mj is not None for c in result.candidates)
+    verified = any(c.latency_measured_ms is not None for c in result.candidates)
+    headings = ["top-1 %", "+- %", "latency ms", *(["measured ms", "error %"] if verified else []), "MMACs", "Mparams"]
+    for heading in (*headings, *(("energy mJ", "95 % interval", "energy") if energies else ())):
         table.add_column(heading, justify="right")
     for c in reversed(result.candidates):
         latencies = " | ".join(f"{ms:.2f}" for ms in c.latencies_ms.values())
-        error = (
-            f"{100 * (c.latency_ms / c.latency_measured_ms - 1):+.1f}" if c.latency_ms and c.latency_measured_ms else ""
-        )
-        measured = "" if c.latency_measured_ms is None else f"{c.latency_measured_ms:.2f}"
-        numbers = (f"{c.accuracy:.2f}", f"{c.accuracy_std:.2f}", latencies, measured, error)
-        table.add_row(*numbers, f"{c.macs_m:.0f}", f"{c.params_m:.2f}")
+        numbers = (f"{c.accuracy:.2f}", f"{c.accuracy_std:.2f}", latencies, *(_measured_cells(c) if verified else ()))
+        sizes = (f"{c.macs_m:.0f}", f"{c.params_m:.2f}")
+        table.add_row(*numbers, *sizes, *(_energy_cells(c) if energies else ()))
     output.print(table)
     if result.winner is not None:
         output.print(f"winner: {genome_name(result.space.name, result.winner.genome)}", highlight=False, soft_wrap=True)
@@ -174,6 +181,19 @@ def show_front(result: SearchResult) -> None:
         output.print(f"nothing within {miss.limit:g}: the nearest exceeds it by {100 * miss.excess:.1f} %")
     for note in result.notes:
         output.print(f"[yellow]note[/] {note}", highlight=False)
+
+
+def _measured_cells(candidate: Candidate) -> tuple[str, str]:
+    measured = candidate.latency_measured_ms
+    if not measured or not candidate.latency_ms:
+        return "", ""
+    return f"{measured:.2f}", f"{100 * (candidate.latency_ms / measured - 1):+.1f}"
+
+
+def _energy_cells(candidate: Candidate) -> tuple[str, str, str]:
+    mj, low, high = candidate.energy_mj, candidate.energy_low_mj, candidate.energy_high_mj
+    interval = "" if low is None or high is None else f"{low:.3g}-{high:.3g}"
+    return "" if mj is None else f"{mj:.3g}", interval, candidate.energy_label
 
 
 def show_comparison(comparison: Comparison) -> None:

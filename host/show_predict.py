@@ -21,6 +21,7 @@ def show_predictions(
     table = Table(
         title=f"{parsed.graph.name}: {len(parsed.graph.nodes)} operators, {macs:.1f} MMACs", title_justify="left"
     )
+    energies = ("energy mJ", "95 % interval", "energy") if any(p.energy_mj is not None for p in predictions) else ()
     for heading in (
         "target",
         "latency ms",
@@ -28,6 +29,7 @@ def show_predictions(
         "measured ms",
         "error %",
         *(f"{label} %" for label in LABELS),
+        *energies,
     ):
         table.add_column(heading, justify="left" if heading == "target" else "right", overflow="fold")
     for p in predictions:
@@ -39,7 +41,7 @@ def show_predictions(
         partly = "" if whole else "> "
         told = f"{partly}{p.latency_ms:.3f}" if p.known else "nothing known"
         interval = f"{p.low_ms:.3f}-{p.high_ms:.3f}" if p.known else ""
-        table.add_row(p.target.name, told, interval, known, error, *shares)
+        table.add_row(p.target.name, told, interval, known, error, *shares, *(_energy(p) if energies else ()))
     output.print(table)
     for p in predictions:
         _show_operators(p, top)
@@ -58,6 +60,12 @@ def show_predictions(
         )
         for node in parsed.unknown:
             output.print(f"  {node.name} ({node.type}): {node.reason}", highlight=False, markup=False)
+
+
+def _energy(p: Prediction) -> tuple[str, ...]:
+    if p.energy_mj is None or p.energy_low_mj is None or p.energy_high_mj is None:
+        return "", "", ""
+    return f"{p.energy_mj:.3g}", f"{p.energy_low_mj:.3g}-{p.energy_high_mj:.3g}", p.energy_label
 
 
 def _show_operators(prediction: Prediction, top: int) -> None:

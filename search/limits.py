@@ -57,7 +57,10 @@ class Costs:
         values = priced[quantity](genomes)
         if values is None:
             name = self.models[target].target.name
-            raise LutError(f"the operators of {name!r} must have energies for an energy limit, but got none")
+            raise LutError(
+                f"the operators of {name!r} must have energies for an energy limit, but too few were metered; "
+                "'chamnet profile --energy' meters them"
+            )
         return np.asarray(values / UNITS[quantity])
 
     def limited(self, limits: Sequence[Limit], genomes: Genomes) -> Array:

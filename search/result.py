@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from search.spaces.space import Genome, SearchSpace, genome_name
 FILE_FORMATS = ("onnx", "tflite")
 COLUMNS = (
     "genome", "accuracy", "accuracy_std", "latency_ms", "energy_mj", "macs_m", "params_m", "latency_measured_ms",
+    "energy_low_mj", "energy_high_mj", "energy_label",
 )  # fmt: skip
 
 
@@ -28,6 +29,8 @@ class Candidate:
     Attributes:
         accuracy, accuracy_std: predicted, in percent.
         latency_ms: predicted on the first target; None where the search had no target.
+        energy_mj: predicted on the first target, beyond what it draws at rest; None where too little was metered. With
+            it go its 95 % interval, and the weakest of what it rests on (``search.energies.LABELS``).
         latencies_ms: on every target, by its name.
         latency_measured_ms: of the exported network on the first target's device, once it was verified.
         limit: the value of the first limit that it is the best for.
@@ -44,6 +47,9 @@ class Candidate:
     limit: float
     latencies_ms: Mapping[str, float] = field(default_factory=dict)
     latency_measured_ms: float | None = None
+    energy_low_mj: float | None = None
+    energy_high_mj: float | None = None
+    energy_label: str = ""
 
     def as_json(self) -> dict[str, Any]:
         found = {name: getattr(self, name) for name in COLUMNS}
@@ -90,6 +96,23 @@ class SearchResult:
     @property
     def winner(self) -> Candidate | None:
         return max(self.candidates, key=lambda candidate: candidate.accuracy, default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it; the space by its name and its genes."""
+        return {
+            "space": self.space.name,
+            "dtype": self.dtype,
+            "genes": [{"name": gene.name, "choices": list(gene.choices)} for gene in self.space.genes],
+            "targets": list(self.targets),
+            "limits": [asdict(limit) for limit in self.limits],
+            "candidates": [candidate.as_json() for candidate in self.candidates],
+            "winner": None if self.winner is None else list(self.winner.genome),
+            "unmet": [asdict(miss) for miss in self.unmet],
+            "predictor": asdict(self.predictor),
+            "notes": list(self.notes),
+            "evaluations": self.evaluations,
+            "seconds": dict(self.seconds),
+        }
 
     def network(self, candidate: Candidate) -> Graph:
         return self.space.decode(candidate.genome, self.dtype)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from lut_db.errors import LutError
+from lut_db.lut import LatencyLut, resolve
 from lut_db.records import Target
 from lut_db.samples import AccuracySample
 from lut_db.store import LutStore
@@ -21,6 +22,7 @@ from ops_catalog.build import op_with_dtype
 from search.cells import Arithmetic, Array, Cells, build_cells
 from search.completion import Completed, complete_for_operators
 from search.cost import CostModel, calibration_for
+from search.energies import Energies, complete_energies, energy_note
 from search.evolution import Effort, Evolved, Objective, evolve
 from search.features import search_inputs, training_inputs
 from search.limits import Costs, Limit, even_sweep, limit_rows
@@ -32,7 +34,10 @@ from search.result import Candidate, PredictorFacts, SearchResult, Unmet
 from search.samples import TrainingSet, training_set
 from search.spaces.space import Genomes, SearchSpace
 
+Tell = Callable[[str, int, int], None]
+
 FRONT_POINTS = 16
+STAGES = ("prices", "predictor", "search")
 FEW_NETWORKS = 60
 """Trained networks below which a user is warned."""
 
@@ -63,21 +68,27 @@ class Question:
     interpolate: bool = False
 
 
-def search(store: LutStore, samples: Sequence[AccuracySample], question: Question) -> SearchResult:
+def search(
+    store: LutStore, samples: Sequence[AccuracySample], question: Question, tell: Tell = lambda stage, done, total: None
+) -> SearchResult:
     """The best networks of a space within limits on measured targets.
+
+    Args:
+        tell: is told each stage when it begins, and how many of all are done by then.
 
     Raises:
         MissingOpsError: a target's table lacks operators of the space.
         LutError: too few samples, no energies for an energy limit, or a limit that nothing meets.
     """
-    clock = _Clock()
+    clock = _Clock(tell)
     cells = build_cells(question.space.narrowed(question.fixed))
-    models = [_model(store, cells, target, question.interpolate) for target in question.targets]
+    tables = [_table(store, cells, target, question.interpolate) for target in question.targets]
+    models = [_model(store, cells, table.lut) for table in tables]
     clock.lap("prices")
     training = training_set(question.space, samples, LEAST_SAMPLES)
-    recipe = _recipe(training, question.recipe)
+    recipe = recipe_number(training, question.recipe)
     arithmetic = Arithmetic(cells, question.targets[0].dtype if question.targets else "float32")
-    predictor, facts = _fit(question, arithmetic, training, recipe)
+    predictor, facts = fit_accuracy(question, arithmetic, training, recipe)
     clock.lap("predictor")
     costs = Costs(arithmetic, models, [_risk_factor(model, question.risk) for model in models])
     objective = _objective(question, costs, predictor, recipe)
@@ -85,12 +96,14 @@ def search(store: LutStore, samples: Sequence[AccuracySample], question: Questio
     clock.lap("search")
     _refuse_unmet(question, objective, evolved)
     candidates = _candidates(question, objective, costs, predictor, recipe, evolved)
+    if tables:
+        candidates = [_with_energy(candidate, question, tables[0]) for candidate in candidates]
     return SearchResult(
         space=question.space,
         dtype=question.targets[0].dtype if question.targets else "float32",
         targets=tuple(target.name for target in question.targets),
         limits=question.limits,
-        candidates=candidates,
+        candidates=tuple(candidates),
         unmet=tuple(
             Unmet(float(row[0]), float(excess))
             for row, excess in zip(objective.limits, evolved.excess, strict=True)
@@ -104,35 +117,46 @@ def search(store: LutStore, samples: Sequence[AccuracySample], question: Questio
 
 
 class _Clock:
-    """Seconds of each stage."""
+    """Seconds of each stage; tells which one begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell) -> None:
         self.laps: dict[str, float] = {}
+        self._tell = tell
         self._since = time.perf_counter()
+        tell(STAGES[0], 0, len(STAGES))
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
         self.laps[stage], self._since = now - self._since, now
+        done = len(self.laps)
+        self._tell((*STAGES, stage)[done], done, len(STAGES))
 
 
-def _model(store: LutStore, cells: Cells, target: Target, interpolate: bool) -> CostModel:
+def _table(store: LutStore, cells: Cells, target: Target, interpolate: bool) -> Energies:
+    """A target's table with all that can be known of latencies and energies."""
     lut = store.lut(target)
     if interpolate:
         operators = [op_with_dtype(op, target.dtype) for op in cells.operators]
         known = Completed(lut, fit_latency(lut, store.staircases(target)), {})
         lut = complete_for_operators(known, operators, estimate=True).lut
-    return CostModel(cells, lut, calibration_for(cells.space, store.calibrations(target)))
+    return complete_energies(lut)
 
 
-def _recipe(training: TrainingSet, asked: str) -> int:
+def _model(store: LutStore, cells: Cells, lut: LatencyLut) -> CostModel:
+    return CostModel(cells, lut, calibration_for(cells.space, store.calibrations(lut.target)))
+
+
+def recipe_number(training: TrainingSet, asked: str) -> int:
+    """The number of a recipe, by default of the most frequent one. Raises LutError."""
     if asked and asked not in training.recipe_names:
         raise LutError(f"--recipe must be one of {', '.join(training.recipe_names)}, but got {asked!r}")
     return training.recipe_names.index(asked) if asked else int(np.bincount(training.recipes).argmax())
 
 
-def _fit(
+def fit_accuracy(
     question: Question, arithmetic: Arithmetic, training: TrainingSet, recipe: int
 ) -> tuple[Predictor, PredictorFacts]:
+    """The predictor that a question names, fitted, and what it rests on. Raises LutError."""
     inputs = training_inputs(question.space, arithmetic, training.genomes, training.recipes)
     predictor = fit_predictor(question.predictor, inputs, training.accuracy_percent, question.seed)
     left_out: Mapping[str, float | None] = {}
@@ -192,7 +216,7 @@ def _refuse_unmet(question: Question, objective: Objective, evolved: Evolved) ->
 
 def _candidates(
     question: Question, objective: Objective, costs: Costs, predictor: Predictor, recipe: int, evolved: Evolved
-) -> tuple[Candidate, ...]:
+) -> list[Candidate]:
     """The best of each row of limits that none other beats, cheapest first."""
     rows = np.flatnonzero(np.isfinite(evolved.accuracy[:, 0]))
     genomes, firsts = np.unique(evolved.genomes[rows, 0], axis=0, return_index=True)
@@ -205,7 +229,7 @@ def _candidates(
     of = {name: costs.of(name, 0, genomes) for name in ("macs_m", "params_m", "memory_mb")}
     latencies = [costs.of("latency_ms", i, genomes) for i in range(len(costs.models))]
     energies = costs.models[0].energy_uj(genomes) if costs.models else None
-    return tuple(
+    return [
         Candidate(
             genome=tuple(map(int, genomes[i])), accuracy=float(mean[i]), accuracy_std=float(spread[i]),
             latency_ms=float(latencies[0][i]) if latencies else None,
@@ -215,7 +239,18 @@ def _candidates(
             latencies_ms={t.name: float(ms[i]) for t, ms in zip(question.targets, latencies, strict=True)},
         )
         for i in kept
-    )  # fmt: skip
+    ]  # fmt: skip
+
+
+def _with_energy(candidate: Candidate, question: Question, table: Energies) -> Candidate:
+    """The same with the interval of its energy, where that is known."""
+    graph = question.space.decode(candidate.genome, table.lut.target.dtype)
+    rows = resolve(graph, table.lut.lowerings)
+    found = table.sum(Counter(key for row in rows if row is not None for key in row.natives))
+    if found is None or candidate.energy_mj is None:
+        return candidate
+    low, high = found.low_uj / 1e3, found.high_uj / 1e3
+    return replace(candidate, energy_low_mj=low, energy_high_mj=high, energy_label=found.label)
 
 
 def _notes(models: Sequence[CostModel], question: Question, training: TrainingSet) -> list[str]:
@@ -231,6 +266,8 @@ def _notes(models: Sequence[CostModel], question: Question, training: TrainingSe
         if labels:
             listed = " and ".join(f"{count} {label}" for label, count in sorted(labels.items()))
             notes.append(f"of the table of {model.target.name}, {listed} operators; --verify measures networks")
+        if told := energy_note(model.lut):
+            notes.append(told)
     if any("shortened" in name for name in training.recipe_names):
         notes.append("accuracies are those of a shortened training recipe; full training reaches more")
     if len(training.genomes) < FEW_NETWORKS:

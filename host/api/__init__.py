@@ -1,0 +1,1 @@
+"""The REST service: what ``chamnet serve`` runs. ``app.py`` joins the routers; nothing here measures or trains."""

@@ -1,0 +1,67 @@
+"""What a command is asked to measure, and about how long that takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from host.accelerators import runnable
+from host.devices import Unit
+from host.energy import wanted_of
+from host.errors import UsageError
+from host.metering import Metering, changed
+from host.setting import Setting, Workload
+from host.two_agents import planned_s
+from host.validate import sample_networks
+from lut_db.energy_plans import PLANS
+from ops_catalog.networks import build_network
+from ops_catalog.spec import OpSpec
+from ops_catalog.sweep import distinct_operators, load_sweep
+from search.spaces import space_named
+
+
+def workload_of(space: str, networks: int, ops: Path | None, network: str, limit: int, seed: int) -> Workload:
+    """What was asked for, each operator once; ``limit`` keeps the first. Raises UsageError, SpecError."""
+    if not (space or ops or network):
+        raise UsageError(
+            "something must be measured; give --network mobilenet-v2, --space chamnet-mobile or --ops FILE"
+        )
+    graphs = [build_network(name) for name in network.split(",")] if network else []
+    operators: list[OpSpec] = []
+    if space and networks:
+        graphs += sample_networks(space, networks, seed)
+    elif space:
+        operators += space_named(space).operators()
+    if ops is not None:
+        sweep = load_sweep(ops)
+        graphs += sweep.graphs
+        operators += sweep.operators
+    if not limit:
+        return Workload(tuple(graphs), tuple(dict.fromkeys(operators)))
+    return Workload(operators=distinct_operators(graphs, operators)[:limit])
+
+
+def plan_of(unit: Unit, setting: Setting, workload: Workload, metering: Metering | None = None) -> dict[str, Any]:
+    """How many operators would be measured, about how long that takes, and which cannot be; opens no agent."""
+    wanted = workload.in_dtype(setting.dtype)
+    kept, cannot = runnable(setting.accelerator, distinct_operators(wanted.graphs, wanted.operators))
+    return {
+        "device": unit.name,
+        "engine": setting.engine,
+        "dtype": setting.dtype,
+        "threads": setting.threads,
+        "accelerator": setting.accelerator,
+        "operators": len(kept),
+        "measurements": len(kept) * setting.passes,
+        "seconds": round(len(kept) * setting.passes * setting.use.seconds, 1),
+        "cannot": cannot,
+        **({} if metering is None else {"energy": _energy_plan(len(kept), metering)}),
+    }
+
+
+def _energy_plan(operators: int, metering: Metering) -> dict[str, Any]:
+    """How many would be metered; how long that takes is known where the meter is."""
+    count = wanted_of(metering.share, operators)
+    plan = PLANS.get(metering.meter)
+    seconds = None if plan is None else round(count * planned_s(changed(plan, metering.changes)), 1)
+    return {"operators": count, "seconds": seconds}

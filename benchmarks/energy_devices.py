@@ -1,15 +1,16 @@
 """Simulated devices and their true power over time: nothing here knows how energies are estimated.
 
-A device's power is idle power that drifts (a line, a curve like a temperature's, a random walk), what its load adds with
-a warm-up and a tail that cools down afterwards, white and 1/f noise of both, and bursts of others' activity. True of a
-measurement are *net*, what the load adds in its windows, a call, and *total*, that and the idle power as it drifts and
-wanders; both without quick noise, the load's noise and others' activity: repeated windows must average those out.
+A device's power is idle power that drifts (a line, a curve like a temperature's, a random walk), what its load adds
+with a warm-up and a tail that cools down afterwards, white and 1/f noise of both, and bursts of others' activity. True
+of a measurement are *net*, what the load adds in its windows, a call, and *total*, that and the idle power as it drifts
+and wanders; both without quick noise, the load's noise and others' activity: repeated windows must average those out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 STEPS_S = {"rapl": 1e-3, "nvml": 4e-3, "odpm": 1e-2, "ina3221": 1e-2, "monsoon": 2e-3, "battery_gauge": 5e-2}
 """How finely time is simulated under a meter."""
+SPEED = 0.003
+"""How much the time of a call differs from window to window; the power of a slower window is as much lower."""
 WALK_STEPS = 64
 """Steps of the grid in one of the random walk."""
 
@@ -123,7 +126,7 @@ def spans_of(device: Device, plan: MeterPlan, rng: np.random.Generator) -> list[
     for number in range(2 * plan.repeats + 1):
         loaded = number % 2 == 1
         length = plan.window_s if loaded else plan.idle_s
-        call_s = device.call_s * (1 + 0.003 * rng.standard_normal())
+        call_s = device.call_s * (1 + SPEED * rng.standard_normal())
         calls = int(np.ceil(length / call_s)) if loaded else 0
         end = now + (calls * call_s if loaded else length)
         spans.append(Span(loaded, now, end, calls))
@@ -138,23 +141,22 @@ def course_of(device: Device, spans: Sequence[Span], pause: float, rng: np.rando
     shape, tail = _shape(device, spans, at, pause)
     load, idle = device.load_w * shape, device.idle_w * _drifting(device, at / length_s, rng)
     fine = float(np.sqrt(0.01 / step_s))
-    slow, slow_load = (1 + size[1] * _pink(len(at), rng) for size in (device.noise, device.load_noise))
-    idle = idle * slow
-    restless = idle * _white(device.noise[0] * fine, len(at), rng) + load * slow_load * _white(
-        device.load_noise[0] * fine, len(at), rng
-    )
-    drawn = restless + device.load_w * tail + _bursts(device, at, rng)
+    slow, slow_load = (1 + pink * _pink(len(at), rng) for _, pink in (device.noise, device.load_noise))
+    quick, quick_load = (_white(white * fine, len(at), rng) for white, _ in (device.noise, device.load_noise))
+    idle *= slow
+    drawn = idle * quick + load * slow_load * quick_load + device.load_w * tail + _bursts(device, at, rng)
     return Course(step_s, load, idle + load, drawn, np.concatenate([[0.0], np.cumsum(drawn) * step_s]))
 
 
 def _shape(device: Device, spans: Sequence[Span], at: Array, pause: float) -> tuple[Array, Array]:
     """The load's power relative to the steady one, and what stays of it afterwards."""
     shape, tail = np.zeros_like(at), np.zeros_like(at)
-    for before, span in zip(spans, spans[1:], strict=False):
+    for before, span in pairwise(spans):
         if span.loaded:
             off = span.end_s - pause * span.length_s
             on, later = (at >= before.end_s) & (at < off), at >= off
-            shape[on] = 1 - device.warm * np.exp(-(at[on] - before.end_s) / device.tail_s)
+            speed = device.call_s * span.calls / span.length_s
+            shape[on] = speed * (1 - device.warm * np.exp(-(at[on] - before.end_s) / device.tail_s))
             tail[later] += device.tail * np.exp(-(at[later] - off) / device.tail_s)
     tail[shape > 0] = 0.0
     return shape, tail

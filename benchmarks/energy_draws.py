@@ -79,5 +79,6 @@ def random_battery(draw: Draws) -> Battery:
     return Battery(
         sign=int(draw.one([-1, 1])), unit_ua=1000.0 if milli else 1.0,
         step_ua=1000.0 if milli else draw.one([1000.0, 305.2, 152.6, 976.6]),
-        average=draw.one([0.0, 1.0, 1.0, 2.0, 4.0, -1.0]), open_v=draw.rng.uniform(3.6, 4.3), ohm=draw.rng.uniform(0.05, 0.2),
+        average=draw.one([0.0, 1.0, 1.0, 2.0, 4.0, -1.0]),
+        open_v=draw.rng.uniform(3.6, 4.3), ohm=draw.rng.uniform(0.05, 0.2),
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Simulated meters over a simulated device's power, and whole measurements as an agent would tell them.
 
-Counters count in units and wrap, gauges show what was, rounded, for as long as they hold it; and what can go wrong does.
+Counters count in units and wrap, gauges show what was, rounded, for as long as they hold it; what can go wrong does.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class _Meter:
         open_v = battery.open_v - 0.05 * at / max(self.length_s, 600.0)
         current = (open_v - np.sqrt(open_v**2 - 4 * battery.ohm * power)) / (2 * battery.ohm)
         place = np.clip((self.updates / course.step_s).astype(int), 0, len(at) - 1)
-        told = _averaged(current, place, battery.average * self.device.period_s / course.step_s)
+        told = _averaged(np.asarray(current, np.float64), place, battery.average * self.device.period_s / course.step_s)
         raw = battery.sign * np.round(told * 1e6 / battery.step_ua) * battery.step_ua / battery.unit_ua
         microvolts = np.round((open_v - battery.ohm * current)[place] * 1e3) * 1e3
         return np.column_stack([raw * microvolts / 1e6, raw, microvolts])

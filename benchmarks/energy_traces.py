@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.energy_devices import Device
 from benchmarks.energy_draws import METERS, random_device
-from benchmarks.energy_meters import SOUND, Device, Faults, Played, play
+from benchmarks.energy_meters import SOUND, Faults, Played, play
 from host.energy_calibration import calibrate
 from host.errors import HostError
 from lut_db.energy import EnergyEstimate, MeterCalibration, estimate
@@ -103,12 +104,16 @@ def _charger(low_w: float, told: str, comes: bool = True) -> Break:
     return breaks
 
 
+def _either(rng: np.random.Generator) -> float:
+    return float(rng.choice([-1, 1]))
+
+
 BREAKS: dict[str, tuple[bool, Break]] = {
     "windows too short": (False, lambda rng, plan: SOUND),
     "two load windows": (False, lambda rng, plan: SOUND),
     "never calibrated": (True, lambda rng, plan: SOUND),
     "reads fail": (False, lambda rng, plan: Faults(lost=rng.uniform(0.5, 0.999))),
-    "clocks apart": (False, lambda rng, plan: Faults(clock_s=rng.choice([-1, 1]) * rng.uniform(0.08, 1.5) * plan.window_s)),
+    "clocks apart": (False, lambda rng, plan: Faults(clock_s=_either(rng) * rng.uniform(0.08, 1.5) * plan.window_s)),
     "load pauses": (False, lambda rng, plan: Faults(pause=rng.uniform(0.08, 0.8))),
     "frozen": (False, lambda rng, plan: Faults(frozen_from=rng.uniform(0.0, 0.95))),
     "counter set back": (False, lambda rng, plan: Faults(reset_at=rng.uniform(0.05, 0.95))),

@@ -148,7 +148,10 @@ def check_command(db: Db = DEFAULT_DB) -> None:
     with open_store(db, create=False) as store:
         for target in store.targets():
             count = sum(1 for _ in store.measurements(target))
-            show.output.print(f"{target.name}: {count} measurements readable, digest {store.lut(target).digest[:12]}")
+            metered = sum(1 for _ in store.energies.measurements(target))
+            energies = f", {metered} energies" if metered else ""
+            digest = store.lut(target).digest[:12]
+            show.output.print(f"{target.name}: {count} measurements{energies} readable, digest {digest}")
 
 
 @app.command("upgrade")

@@ -9,6 +9,7 @@ second. What is seen then must make sense, else nothing is calibrated.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from lut_db.energy_windows import Source, Unusable
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Windows = Sequence[Mapping[str, Any]]
 Measure = Callable[[MeterPlan], Windows]
-"""Plays a plan on the device, idle against full load, and returns the windows as ``agent.protocol.Energised`` has them."""
+"""Plays a plan on the device, idle against full load; returns windows as ``agent.protocol.Energised`` has them."""
 
 SQUARE_WAVES = (
     MeterPlan(10.0, 10.0, 4, 0.0, 0.1),
@@ -71,7 +72,7 @@ def _square_wave(measure: Measure) -> tuple[Windows, float]:
             if SETTLED * new_s <= plan.window_s:
                 return windows, new_s
     raise HostError(
-        f"a gauge must follow a load within {plan.window_s / SETTLED:.0f} s, but this one does not; it is frozen or too slow"
+        f"a gauge must show a load within {plan.window_s / SETTLED:.0f} s, but this one does not; it is too slow"
     )
 
 
@@ -99,7 +100,7 @@ def sign_and_scale(windows: Windows) -> tuple[int, float]:
     sign = 1 if middle > 0 else -1
     if (sign * load).min() <= max(LEAST_RISE * float(np.median(sign * idle)), float((sign * idle).max())):
         raise HostError(
-            f"the current must rise under full load, but was {np.median(idle):.6g} at rest and {middle:.6g} under load; "
+            f"the current must rise under full load, but was {np.median(idle):.6g} at rest and {middle:.6g} then; "
             "make sure that nothing charges the device and that nothing else runs"
         )
     scales = [scale for scale in UNITS_UA if PLAUSIBLE_UA[0] <= abs(middle) * scale <= PLAUSIBLE_UA[1]]
@@ -154,7 +155,7 @@ def response_s(windows: Windows, period_s: float) -> float:
     """
     length = min(_times_s(window)[-1] for window in windows[1:])
     bins = np.arange(0.0, length, max(period_s / 2, 0.1))
-    shown = np.array([_progress(before, after, bins) for before, after in zip(windows, windows[1:], strict=False)])
+    shown = np.array([_progress(before, after, bins) for before, after in pairwise(windows)])
     done = np.convolve(np.median(shown, axis=0) >= 0.9, np.ones(3), "valid") == 3
     done_s = float(bins[int(done.argmax())]) if done.any() else length
     return max(0.0, (done_s - period_s / 2) / 0.9)
@@ -169,7 +170,7 @@ def _progress(before: Mapping[str, Any], after: Mapping[str, Any], at_s: Array) 
 
 
 def charge_ratio(windows: Windows, sign: int, scale: float) -> float | None:
-    """The integral of the current over the change of the charge counter; None where that is not told or hardly moved."""
+    """The integral of the current over the charge counter's change; None where that is not told or hardly moved."""
     told = [window.get("charge_uah") or {} for window in windows]
     first, last = told[0].get("before"), told[-1].get("after")
     if not first or not last or abs(first - last) < LEAST_CHARGE_UAH:
@@ -178,4 +179,4 @@ def charge_ratio(windows: Windows, sign: int, scale: float) -> float | None:
     times_h = np.array([row[0] for row in rows], np.float64) / 3.6e12
     current_ua = sign * scale * np.array([row[2] for row in rows], np.float64)
     charge_uah = float((np.diff(times_h) * (current_ua[1:] + current_ua[:-1]) / 2).sum())
-    return charge_uah / (first - last)
+    return charge_uah / float(first - last)

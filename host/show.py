@@ -166,7 +166,7 @@ def show_front(result: SearchResult) -> None:
     verified = any(c.latency_measured_ms is not None for c in result.candidates)
     headings = ["top-1 %", "+- %", "latency ms", *(["measured ms", "error %"] if verified else []), "MMACs", "Mparams"]
     for heading in (*headings, *(("energy mJ", "95 % interval", "energy") if energies else ())):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     for c in reversed(result.candidates):
         latencies = " | ".join(f"{ms:.2f}" for ms in c.latencies_ms.values())
         numbers = (f"{c.accuracy:.2f}", f"{c.accuracy_std:.2f}", latencies, *(_measured_cells(c) if verified else ()))

@@ -21,7 +21,6 @@ def show_predictions(
     table = Table(
         title=f"{parsed.graph.name}: {len(parsed.graph.nodes)} operators, {macs:.1f} MMACs", title_justify="left"
     )
-    energies = ("energy mJ", "95 % interval", "energy") if any(p.energy_mj is not None for p in predictions) else ()
     for heading in (
         "target",
         "latency ms",
@@ -29,7 +28,6 @@ def show_predictions(
         "measured ms",
         "error %",
         *(f"{label} %" for label in LABELS),
-        *energies,
     ):
         table.add_column(heading, justify="left" if heading == "target" else "right", overflow="fold")
     for p in predictions:
@@ -41,8 +39,10 @@ def show_predictions(
         partly = "" if whole else "> "
         told = f"{partly}{p.latency_ms:.3f}" if p.known else "nothing known"
         interval = f"{p.low_ms:.3f}-{p.high_ms:.3f}" if p.known else ""
-        table.add_row(p.target.name, told, interval, known, error, *shares, *(_energy(p) if energies else ()))
+        table.add_row(p.target.name, told, interval, known, error, *shares)
     output.print(table)
+    for p in predictions:
+        _show_energy(p)
     for p in predictions:
         _show_operators(p, top)
     for p in predictions:
@@ -62,10 +62,11 @@ def show_predictions(
             output.print(f"  {node.name} ({node.type}): {node.reason}", highlight=False, markup=False)
 
 
-def _energy(p: Prediction) -> tuple[str, ...]:
-    if p.energy_mj is None or p.energy_low_mj is None or p.energy_high_mj is None:
-        return "", "", ""
-    return f"{p.energy_mj:.3g}", f"{p.energy_low_mj:.3g}-{p.energy_high_mj:.3g}", p.energy_label
+def _show_energy(p: Prediction) -> None:
+    if p.energy_mj is not None and p.energy_low_mj is not None and p.energy_high_mj is not None:
+        told = f"{p.energy_mj:.3g} mJ, 95 % interval {p.energy_low_mj:.3g}-{p.energy_high_mj:.3g}, {p.energy_label}"
+        text = f"energy on {p.target.name}, beyond what it draws at rest: {told}"
+        output.print(text, highlight=False, soft_wrap=True)
 
 
 def _show_operators(prediction: Prediction, top: int) -> None:

@@ -49,13 +49,22 @@ def metered_ids(connection: Connection, target_id: int) -> Sequence[int]:
 
 
 def net_energies(connection: Connection, target_id: int, operator_ids: Sequence[int]) -> dict[int, float]:
-    """What the meter that counts told, by operator: the newest that it told of each, in uJ of a call."""
+    """What the meter that counts told, by operator: the newest that it told of each, in uJ of a call.
+
+    Prices have no label of their own, so what a trace made up of a device that is measured is no part of them.
+    """
     table, choice = tables.energy, counted(connection, target_id)
-    if choice is None:
+    if choice is None or choice.source != _source(connection, target_id):
         return {}
     mine = table.c.target_id == target_id, table.c.operator_id.in_(operator_ids), of(choice), TOLD
     rows = connection.execute(select(table.c.operator_id, table.c.estimate).where(*mine).order_by(table.c.id))
     return {id: float(estimate["net_uj"]) for id, estimate in rows}
+
+
+def _source(connection: Connection, target_id: int) -> str:
+    """What the rows of a target are."""
+    query = select(tables.target.c.value).where(tables.target.c.id == target_id)
+    return str(connection.scalars(query).one()["source"])
 
 
 def _worth(source: str) -> int:

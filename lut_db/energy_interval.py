@@ -4,14 +4,16 @@ A window's mean power is taken as
 
     idle level + slow drift + (load window: energy of a call / time of a call) + noise,
 
-with a drift that is a line plus a random walk. What a window's parts tell of its noise is the least of it. How much more
-there is from window to window, of both kinds or of one, and how strong the walk is, seven to twenty windows hardly tell.
-So many combinations are weighted, with how usual they are (WALKS, EXCESSES, PLAIN) times how well they explain the
-windows (their restricted likelihood), and what is given are quantiles of the mixture. Where the windows agree no worse
-than their parts let expect that is nearly the normal interval of a known noise, else nearly Student's. A drift that is a
-line cancels, as it does when each load window is compared with its idle neighbours, but no idle window counts twice.
+with a drift that is a line plus a random walk. What a window's parts tell of its noise is the least of it. How much
+more there is from window to window, of both kinds or of one, and how strong the walk is, seven to twenty windows hardly
+tell. So many combinations are weighted, with how usual they are (WALKS, EXCESSES, PLAIN) times how well they explain
+the windows (their restricted likelihood), and what is given are quantiles of the mixture. Where the windows agree no
+worse than their parts let expect that is nearly the normal interval of a known noise, else nearly Student's. A drift
+that is a line cancels, as it does when each load window is compared with its idle neighbours, but no idle window counts
+twice.
 
-How usual a combination is was chosen so that intervals hold the truth in 95 % of simulated traces or somewhat more.
+How usual a combination is was chosen on simulated traces (``benchmarks/energy_traces.py``), so that few intervals miss
+the truth and none by far.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ import numpy as np
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
-WALKS = {0.0: 6.0, 0.1: 1.0, 1.0: 1.0, 10.0: 1.0}
+WALKS = {0.0: 6.0, 1.0: 1.0, 30.0: 1.0, 1000.0: 1.0}
 """Variance that the walk gains from one window to the next, relative to the noise of an idle window -> how usual."""
 EXCESSES = {(1.0, 1.0): 6.0, (1.0, 4.0): 1.0, (4.0, 1.0): 1.0}
 """Factors of the variance of idle and load windows -> how usual."""
-PLAIN = 0.5
+PLAIN = 0.65
 """How often noise within windows is all there is; else any factor of the variance, one of 1 and more the less usual."""
 FACTORS = 16
 BEYOND = 30.0

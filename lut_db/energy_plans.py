@@ -33,7 +33,7 @@ class MeterPlan:
 PLANS: Mapping[str, MeterPlan] = {
     "rapl": MeterPlan(1.0, 1.0, 12, 0.25, 0.01),
     "nvml": MeterPlan(3.0, 3.0, 8, 0.5, 0.02),
-    "odpm": MeterPlan(5.0, 5.0, 8, 1.0, 0.05),
+    "odpm": MeterPlan(12.0, 12.0, 6, 1.0, 0.05),
     "ina3221": MeterPlan(5.0, 5.0, 8, 1.0, 0.05),
     "monsoon": MeterPlan(5.0, 5.0, 8, 1.0, 0.01),
     "battery_gauge": MeterPlan(60.0, 60.0, 5, 5.0, 0.25),

@@ -1,8 +1,9 @@
-"""What no energy is told from: each check raises Unusable with the reason in words. The limits are policy, stated here."""
+"""What no energy is told from: each check raises Unusable with the reason. The limits are policy, stated here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,17 @@ from lut_db.energy_windows import Array, Level, Source, Unusable, Window, update
 LEAST_WINDOWS = 3
 """Load windows, and idle ones, that an interval rests on."""
 LEAST_PERIODS = 20
+"""Of the meter, in a window."""
 LEAST_UPDATES = 30
-"""Of a meter that shows power now: updates in a window."""
+"""Of a gauge that needs calibration, in a window."""
 MOST_MISSING = 0.2
 """Share of a window without readings; a window that lacks more is left out."""
 FROZEN_PERIODS = 10
+"""A reading that stays so long after the load changed is frozen."""
+FROZEN_SHARE, FROZEN_TIMES = 0.5, 4.0
+"""And one that stays for so much of a window, and so many times longer than in others of its kind."""
+RARER = 2.5
+"""From so many times the declared period on, updates are taken to come as seldom as they are seen to."""
 CHARGE_APART = 0.15
 LEAST_LOAD_UA = 20e3
 """A device whose processor works draws more from its battery."""
@@ -69,7 +76,7 @@ def check_count(windows: Sequence[Window], what: str = "") -> None:
 
 
 def check_length(source: Source, windows: Sequence[Window], period_s: float) -> None:
-    least = LEAST_PERIODS if source.counter or not source.gauge else LEAST_UPDATES
+    least = LEAST_UPDATES if source.gauge else LEAST_PERIODS
     shortest = min(window.length_s for window in windows)
     if shortest < 0.999 * least * period_s:
         raise Unusable(
@@ -80,9 +87,14 @@ def check_length(source: Source, windows: Sequence[Window], period_s: float) -> 
 
 def complete(windows: Sequence[Window], period_s: float) -> list[Window]:
     """The windows whose readings hardly failed."""
-    usual = float(np.median(np.concatenate([np.diff(window.times_s) for window in windows if len(window.times_s) > 1])))
-    longest = max(4 * usual, 2 * period_s)
+    longest = max(4 * _read_every_s(windows), 2 * period_s)
     return [window for window in windows if _missing_s(window, longest) <= MOST_MISSING * window.length_s]
+
+
+def _read_every_s(windows: Sequence[Window]) -> float:
+    """The usual time between readings; 0 where there are none."""
+    gaps = [gap for window in windows for gap in np.diff(window.times_s)]
+    return float(np.median(gaps)) if gaps else 0.0
 
 
 def _missing_s(window: Window, longest_s: float) -> float:
@@ -94,12 +106,12 @@ def check_frozen(source: Source, windows: Sequence[Window], period_s: float) -> 
     """A gauge that never noticed a change of load, or stood still for most of a window, unlike in its other windows."""
     if source.counter:
         return
-    for before, after in zip(windows, windows[1:], strict=False):
+    for before, after in pairwise(windows):
         if before.loaded != after.loaded and _standing_s(before.raw[-1], after) > _enough_s(after, period_s):
             raise Unusable("the meter's reading stood still while the load changed: it is frozen")
     for loaded in (False, True):
         runs = sorted(_longest_run_s(window) / window.length_s for window in windows if window.loaded == loaded)
-        if runs[-1] > 0.5 and runs[len(runs) // 2] < 0.25:
+        if runs[-1] > FROZEN_SHARE and runs[len(runs) // 2] < runs[-1] / FROZEN_TIMES:
             raise Unusable("the meter's reading stood still for most of a window, unlike in its others: it was frozen")
 
 
@@ -128,9 +140,8 @@ def meter_period_s(source: Source, windows: Sequence[Window]) -> float:
     slowest = float(np.median(seen)) if len(seen) > len(windows) // 2 else None
     if source.period_s is None and slowest is None:
         raise Unusable("the meter's update period must be known, but its readings hardly changed; calibrate the meter")
-    read_s = float(np.median(np.concatenate([np.diff(window.times_s) for window in windows])))
     declared = source.period_s or 0.0
-    rarer = slowest is not None and slowest > 2.5 * max(declared, read_s)
+    rarer = slowest is not None and slowest > RARER * max(declared, _read_every_s(windows))
     return max(declared, slowest or 0.0) if rarer or not declared else declared
 
 
@@ -138,9 +149,9 @@ def check_levels(source: Source, windows: Sequence[Window], levels: Sequence[Lev
     """Powers that cannot be: negative ones, a load that does not show, a load or a rest that was none."""
     if min(level.power_uw for level in levels) <= 0:
         raise Unusable("power must be positive, but a window's was not: the device charges, or the sign is wrong")
-    idle = np.array([level.power_uw for window, level in zip(windows, levels, strict=True) if not window.loaded])
-    load = np.array([level.power_uw for window, level in zip(windows, levels, strict=True) if window.loaded])
-    added = float(np.median(load) - np.median(idle))
+    loaded, power = np.array([window.loaded for window in windows]), np.array([level.power_uw for level in levels])
+    starts, idle = np.array([window.start_s for window in windows]), power[~loaded]
+    added = float(np.median(power[loaded] - np.interp(starts[loaded], starts[~loaded], idle)))
     if added <= 0:
         raise Unusable(NO_DIFFERENCE)
     if source.gauge and min(_current_ua(source, window) for window in windows if window.loaded) < LEAST_LOAD_UA:

@@ -116,7 +116,9 @@ def _parse(source: Source, window: Mapping[str, Any], origin_ns: int) -> Window:
     if source.gauge and any(len(row) < 4 for row in inside):
         raise Unusable("a gauge's readings must carry current and voltage, but got power alone")
     times = np.array([row[0] - origin_ns for row in inside], np.float64) / 1e9
-    raw = np.array([row[2:4] if source.gauge else row[1:2] for row in inside], np.float64).reshape(len(inside), 1 + source.gauge)
+    raw = np.array([row[2:4] if source.gauge else row[1:2] for row in inside], np.float64).reshape(
+        len(inside), 1 + source.gauge
+    )
     values = source.sign * source.scale * raw[:, 0] * raw[:, 1] / 1e6 if source.gauge else raw.sum(axis=1)
     loaded, calls = window["kind"] == "load", int(window["calls"])
     start, end = ((int(window[name]) - origin_ns) / 1e9 for name in ("from_ns", "to_ns"))

@@ -55,7 +55,8 @@ class LookupStore:
             told = tuple(doubts.split()) if doubts else ()
             made_of = natives_of(key, natives) if natives else (key,)
             price = Price(context, latency_ns, mad_ns, samples, passes, energy_uj, label, told, made_of)
-            found[key] = Found(key, (*found[key].contexts, price) if key in found else (price,))
+            known = found.get(key)
+            found[key] = Found(key, (price,) if known is None else (*known.contexts, price))
         return [found.get(key) for key in keys]
 
     def page_operators(

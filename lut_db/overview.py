@@ -5,7 +5,7 @@ Functions on a connection; ``lookups.LookupStore`` calls them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple, TypedDict
 
@@ -18,7 +18,7 @@ from lut_db.rows import measurement_from_row
 from lut_db.tables import DOUBTFUL, ITSELF
 
 STATES = ("measured", "doubtful", "quarantined")
-_CONDITIONS = {"": ITSELF, "measured": and_(ITSELF, tables.price.c.clean), "doubtful": DOUBTFUL}
+_CONDITIONS = {"measured": and_(ITSELF, tables.price.c.clean), "doubtful": DOUBTFUL}
 
 
 class Counts(TypedDict):
@@ -82,13 +82,14 @@ def page(
     """Native operators after a key; see ``LookupStore.page_operators``."""
     if state not in ("", *STATES):
         raise LutError(f"a state must be one of {', '.join(STATES)}, but got {state!r}; name one of them")
-    chosen = _chosen(connection, type, after)
-    measured = select(tables.price.c.key).where(tables.price.c.target_id == target_id, *chosen(tables.price.c.key))
-    refused = _refused(target_id).where(*chosen(tables.operator.c.key))
-    arms = [measured.where(_CONDITIONS[state])] if state in _CONDITIONS else []
-    arms += [refused] if state in ("", "quarantined") else []
-    column = arms[0].selected_columns[0]
-    query = union(*arms).order_by("key") if len(arms) > 1 else arms[0].distinct().order_by(column)
+    measured, refused = (
+        query.where(*_of_type(connection, query.selected_columns[0], type, after))
+        for query in (_measured(target_id, state), _refused(target_id))
+    )
+    if state == "":
+        query: Any = union(measured, refused).order_by("key")
+    else:
+        query = (refused if state == "quarantined" else measured).distinct().order_by("key")
     keys = connection.scalars(query.limit(limit)).all()
     rows = _rows(connection, target_id, label, keys)
     return [rows.get(key) or OperatorRow(key, "quarantined", None, None, 0, 0, label, (), None) for key in keys]
@@ -103,14 +104,20 @@ def measurements(connection: Connection, target_id: int, key: str) -> list[tuple
     return [(measurement_from_row(row), _session(row)) for row in connection.execute(query)]
 
 
-def _chosen(connection: Connection, type: str, after: str) -> Callable[[ColumnElement[str]], list[ColumnElement[bool]]]:
-    """Conditions on a column of keys: of a type, after a key."""
+def _of_type(connection: Connection, key: ColumnElement[str], type: str, after: str) -> list[ColumnElement[bool]]:
+    """Conditions on a column of keys: of a type, and after a key."""
     if not type:
-        return lambda key: [key > after]
+        return [key > after]
     if connection.dialect.name == "sqlite":
-        # its LIKE uses no index; its order of texts is that of their bytes, so a range does
-        return lambda key: [key > max(after, f"{type}("), key < f"{type})"]
-    return lambda key: [key > after, key.startswith(f"{type}(", autoescape=True)]
+        # its LIKE uses no index; it orders texts by their bytes, so that a type is a range
+        return [key > max(after, f"{type}("), key < f"{type})"]
+    return [key > after, key.startswith(f"{type}(", autoescape=True)]
+
+
+def _measured(target_id: int, state: str) -> Select[tuple[str]]:
+    """Keys of measured native operators."""
+    condition = _CONDITIONS.get(state, ITSELF)
+    return select(tables.price.c.key).where(tables.price.c.target_id == target_id, condition)
 
 
 def _refused(target_id: int) -> Select[tuple[str]]:

@@ -13,6 +13,7 @@ Plan = tuple[str, tuple[str, ...]]
 """A context, and the native operators that an operator becomes in it."""
 Measured = tuple[LutEntry, float]
 """What a native operator's measurements come to, and when the newest of them was made."""
+_decode = json.JSONDecoder().raw_decode
 
 
 class Price(NamedTuple):
@@ -77,4 +78,4 @@ def _row(key: str, context: str, natives: tuple[str, ...], measured: Sequence[Me
 
 def natives_of(key: str, text: str) -> tuple[str, ...]:
     """What the column ``natives`` says: nothing for the operator itself, else a JSON list."""
-    return tuple(json.loads(text)) if text else (key,)
+    return tuple(_decode(text)[0]) if text else (key,)

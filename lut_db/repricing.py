@@ -72,8 +72,8 @@ def _put_all_parts(connection: Connection, target_id: int) -> None:
     table = tables.lowering
     query = select(table.c.target_id, table.c.operator_id, table.c.context, table.c.natives, tables.operator.c.key)
     query = query.join(tables.operator).where(table.c.target_id == target_id)
-    for rows in _chunks([dict(row) for row in connection.execute(query).mappings()]):
-        put_parts(connection, rows, {row["operator_id"]: row["key"] for row in rows})
+    for rows in connection.execute(query).mappings().partitions(CHUNK):
+        put_parts(connection, map(dict, rows), {row["operator_id"]: row["key"] for row in rows})
 
 
 def _consumers(connection: Connection, target_id: int, operator_ids: Sequence[int]) -> Sequence[int]:

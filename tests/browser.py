@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,31 +42,25 @@ out_channels = [16, 32, 48, 64]
 expect.set_options(timeout=PATIENCE_MS)
 
 
-def missing_browser() -> str:
-    """Why no browser can be driven here; empty where one can."""
-    if not CHROMIUM.exists():
-        return f"{CHROMIUM} is not there: 'apt-get install chromium' brings it, CHAMNET_CHROMIUM names another"
-    try:
-        with _chromium():
-            return ""
-    except (PlaywrightError, OSError) as error:
-        return f"{CHROMIUM} does not start: {str(error).splitlines()[0]}"
+class BrowserMissing(Exception):
+    """Tests that need a browser are skipped, with this as the reason."""
 
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    with _chromium() as browser:
-        yield browser
-
-
-@contextmanager
-def _chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    """Raises BrowserMissing where none can be driven here."""
+    if not CHROMIUM.exists():
+        raise BrowserMissing(f"{CHROMIUM} must be there, but is not; 'apt-get install chromium' brings it")
+    with ExitStack() as stack:
         try:
-            yield browser
-        finally:
-            browser.close()
+            playwright = stack.enter_context(sync_playwright())
+            browser = playwright.chromium.launch(
+                executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            )
+        except (PlaywrightError, OSError) as error:
+            raise BrowserMissing(f"{CHROMIUM} must start, but got: {str(error).splitlines()[0]}") from None
+        stack.callback(browser.close)
+        yield browser
 
 
 @dataclass
@@ -122,15 +116,18 @@ def watched(browser: Browser, url: str, **options: Any) -> Iterator[Watched]:
         context.close()
 
 
-def measure(folder: Path) -> Path:
-    """Measures this computer with both engines, in seconds: a space, a grid, and a few whole networks."""
+def measure(folder: Path, validated: str = "macro") -> Path:
+    """Measures this computer with both engines, in seconds: a space, a grid, and a few whole networks.
+
+    Args:
+        validated: the space of the whole networks; those of ``macro`` are so short that a busy machine lets them be.
+    """
     db, grid = folder / "lut.db", folder / "grid.toml"
     grid.write_text(GRID)
     chamnet("profile", "--engine", "litert", "--space", "mbconv", "--db", str(db))
     chamnet("profile", "--engine", "litert,onnxruntime", "--ops", str(grid), "--db", str(db))
-    chamnet(
-        "validate", "--engine", "litert", "--space", "macro", "--networks", "3", "--calibration", "2", "--db", str(db)
-    )
+    whole = ("--networks", "3", "--calibration", "2")
+    chamnet("validate", "--engine", "litert", "--space", validated, *whole, "--db", str(db))
     with open_store(db) as store:
         for target in store.targets():
             store.put_staircases(target, detect(store.lut(target)))

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--db", type=Path, help="a database that 'tests.browser.measure' made")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
-        db = options.db or measure(Path(folder))
+        db = options.db or measure(Path(folder), "mbconv")
         token = new_token(db, f"pictures-{Path(folder).name}")
         with serve(db) as service:
             take_all(browser, service, token, options.out)
@@ -70,6 +70,7 @@ def search(page: Page, target: str) -> None:
     page.wait_for_selector(".stages")
     wait_for_chart(page)
     expect(page.locator("#status")).to_be_empty()
+    bottom = page.locator(".stages").evaluate("(list) => Math.ceil(list.getBoundingClientRect().bottom + scrollY)")
     bottom = page.locator(".stages").evaluate("(list) => Math.ceil(list.getBoundingClientRect().bottom + scrollY)")
     page.set_viewport_size({"width": WIDTH, "height": bottom + 40})
     page.wait_for_timeout(500)

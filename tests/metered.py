@@ -37,15 +37,15 @@ def counted(
     return found
 
 
-def noisy(kind: str, idle_uw: float, seconds: int = 4000, noise: float = 0.02, **more: Any) -> dict[str, Any]:
+def noisy(kind: str, idle_uw: float, seconds: int = 1000, noise: float = 0.02, **more: Any) -> dict[str, Any]:
     """A trace for the replay meter whose idle power is never quite the same."""
     rng = np.random.default_rng(1)
-    points = [[i / 2, round(idle_uw * (1 + noise * rng.standard_normal()))] for i in range(2 * seconds)]
+    points = [[i / 5, round(idle_uw * (1 + noise * rng.standard_normal()))] for i in range(5 * seconds)]
     return {"kind": kind, "points": points, "length_s": seconds, "repeat": True, **more}
 
 
-GAUGE = {
-    "period_s": 1.0, "sign": -1, "step": 100, "charge_uah": 3_000_000,
+GAUGE: dict[str, Any] = {
+    "period_s": 0.25, "sign": -1, "step": 100, "charge_uah": 3_000_000,
     "states": [[0, {"status": "Discharging", "plugged": "none"}]],
 }  # fmt: skip
 """Of a gauge that counts microamperes, negative while it discharges."""

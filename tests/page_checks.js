@@ -41,4 +41,4 @@
     const element = document.activeElement;
     return (element.labels?.[0]?.textContent || element.getAttribute("aria-label") || element.textContent).trim();
   },
-})
+});

@@ -221,6 +221,16 @@ def test_a_network_that_lacks_operators_has_no_prediction(client: TestClient, db
     assert row["missing"] == len({op for op in graph.operators if op.key in (BROKEN, *UNTOUCHED)})
 
 
+def test_turns_without_a_clean_sample_do_not_count(client: TestClient, db: Path) -> None:
+    graph, other = networks()
+    with open_store(db) as store:
+        interrupted = replace(whole(graph, 1), bursts_ns=((),))
+        rows = [whole(graph, 7_000_000), interrupted, replace(whole(other, 1), bursts_ns=((),))]
+        store.append_network(TARGET, SESSION, rows, "networks-3")
+    (row,) = get(client, TARGET, "validation")["networks"]
+    assert (row["name"], row["measured_ns"], row["turns"]) == (graph.name, 7_000_000, 1)
+
+
 def test_a_table_without_networks_says_so(client: TestClient) -> None:
     found = get(client, LAYOUTS, "validation")
     assert (found["networks"], found["errors"]) == ([], [])

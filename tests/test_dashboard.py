@@ -16,18 +16,26 @@ from ops_catalog.export import export_graph
 from ops_catalog.networks import build_network
 from search.spaces import space_named
 from tests.api_service import Served, new_token, serve
-from tests.browser import LITERT, ONNXRUNTIME, PHONE, Watched, measure, missing_browser, open_browser, watched
+from tests.browser import LITERT, ONNXRUNTIME, PHONE, BrowserMissing, Watched, measure, open_browser, watched
 
 VIEWS = ("", "coverage", "operators", "validation", "search", "profile", "predict", "jobs")
 TITLES = ("Devices", "Coverage", "Operators", "Validation", "Search", "Measure", "Predict", "Jobs")
 CONV = "conv2d(1x64x28x28;kernel=1x1;out_channels=32;float32)"
 CHECKS = (Path(__file__).parent / "page_checks.js").read_text().strip()
 
-pytestmark = pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "there is a browser")
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    try:
+        with open_browser() as opened:
+            yield opened
+    except BrowserMissing as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="module")
-def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def db(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Measured once there is a browser to see it with."""
     return measure(tmp_path_factory.mktemp("dashboard"))
 
 
@@ -40,12 +48,6 @@ def served(db: Path) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def secret(db: Path) -> str:
     return new_token(db)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -518,7 +520,7 @@ def test_what_the_service_tells_never_becomes_markup(watch: Watched, served: Ser
 
 
 @pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def empty(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serve(tmp_path_factory.mktemp("empty") / "lut.db") as service:
         yield service
 

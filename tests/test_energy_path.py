@@ -1,9 +1,10 @@
-"""From a meter to networks within an energy limit, as a user types it. Everything here is made up, and must be told so."""
+"""From a meter to networks within an energy limit, as a user types it. All of it is made up, and must be told so."""
 
 from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 import threading
 import time
@@ -18,14 +19,16 @@ import pytest
 from host import cli, energy
 from host.bench import open_bench
 from host.devices import LOCAL_CPU, choose_cpus, find_unit
-from host.energy import meter_operators
+from host.energy import EnergySummary, meter_operators
 from host.errors import DeviceUnavailable, UsageError
 from host.lease import beating
 from host.metering import Gauging, Metering, choose_meter, open_gauging
 from host.power_course import course_of
 from host.profile import profile as measure
 from host.setting import Progress, Setting, Workload
+from host.show_energy import show_energy
 from host.two_agents import Clock, laid_over, read_clock, shift_between
+from host.validate import sample_networks
 from lut_db.energies import EnergyMeasurement
 from lut_db.energy import MeterCalibration, estimate
 from lut_db.energy_choice import Choice
@@ -35,6 +38,7 @@ from lut_db.records import LutEntry, Target
 from lut_db.store import open_store
 from ops_catalog import ops
 from ops_catalog.build import single
+from ops_catalog.export import export_graph
 from ops_catalog.export.fake import export, power_uw
 from ops_catalog.ops import make_op
 from ops_catalog.spec import OpSpec, TensorSpec
@@ -63,7 +67,8 @@ kernel = [3, 5]
 channels = 64
 """
 FAKE = ("--engine", "fake", "--meter", "replay", "--meter-option", "clock=simulated", "--meter-option")
-QUICK = {"window_s": 0.15, "idle_s": 0.15, "repeats": 3, "settle_s": 0.02, "read_every_s": 0.005}
+SHORT = ("--meter-window", "2", "--meter-repeats", "4")
+QUICK = {"window_s": 0.3, "idle_s": 0.3, "repeats": 3, "settle_s": 0.02, "read_every_s": 0.015}
 POWER = {"kind": "counter", "period_s": 0.001, "points": [[0, 1_000_000]], "load_uw": 2_000_000}
 
 
@@ -72,11 +77,27 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small search space, recorded traces, and a table of which a tenth is metered."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "tiny.toml").write_text(TINY)
+    (folder / "trace.json").write_text(json.dumps(noisy("counter", 8e5, period_s=0.05, step=61)))
+    (folder / "gauge.json").write_text(json.dumps(noisy("gauge", 7e5, **GAUGE)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert cli.run(["profile", "--space", "tiny.toml", "--engine", "fake", "--db", "plain.db"]) == 0
+        shutil.copy("plain.db", "chamnet.db")
+        assert cli.run(["profile", "--space", "tiny.toml", "--energy", *SHORT, *FAKE, "trace=trace.json"]) == 0
+    return folder
+
+
 @pytest.fixture
-def tiny() -> str:
-    """A small search space, accuracies of it, and a recorded trace."""
-    Path("tiny.toml").write_text(TINY)
-    Path("trace.json").write_text(json.dumps(noisy("counter", 8e5, period_s=0.05, step=61)))
+def tiny(made: Path) -> str:
+    """A folder of one's own with the same."""
+    for path in made.iterdir():
+        if path.is_file():
+            shutil.copy(path, path.name)
     return "tiny.toml"
 
 
@@ -88,7 +109,7 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, s
 
 def profile(capfd: pytest.CaptureFixture[str], *more: str, trace: str = "trace.json") -> tuple[int, dict[str, Any]]:
     """What metering did."""
-    command = ("profile", "--space", "tiny.toml", "--json", "--energy", *FAKE, f"trace={trace}", *more)
+    command = ("profile", "--space", "tiny.toml", "--json", "--energy", *SHORT, *FAKE, f"trace={trace}", *more)
     status, out, err = run(capfd, *command)
     assert out, err
     return status, json.loads(out)[0]["energy"]
@@ -102,7 +123,7 @@ def put_accuracies() -> None:
         writer = csv.writer(lines)
         writer.writerow(["genome", "acc"])
         for genome in genomes:
-            writer.writerow(["-".join(map(str, genome)), 60 + 3 * np.log(np.prod(genome)) + rng.normal() / 10])
+            writer.writerow(["-".join(map(str, genome)), 60 + np.log(np.prod(genome)) + rng.normal() / 10])
 
 
 # The whole way.
@@ -113,12 +134,10 @@ def test_networks_are_searched_within_an_energy_limit(tiny: str, capfd: pytest.C
     imported = ("samples", "import", "accuracies.csv", "--space", tiny, "--dataset", "made-up", "--recipe", "made-up")
     assert run(capfd, *imported, "--accuracy", "acc", "--genome", "genome")[0] == 0
     asked = ("search", "--space", tiny, "--device", LOCAL_CPU, "--generations", "5", "--json", "--whole")
-    run(capfd, "profile", "--space", tiny, "--engine", "fake")
-    status, _, err = run(capfd, *asked, "--energy-mj", "1")
+    status, _, err = run(capfd, *asked, "--energy-mj", "1", "--db", "plain.db", "--samples", "chamnet.db")
     assert (status, "'chamnet profile --energy' meters them" in err) == (1, True)
-    status, told = profile(capfd)
-    assert (status, told["source"], told["refused"]) == (0, "simulated", {})
-    assert told["metered"] == told["wanted"] == max(6, round(told["operators"] / 10))
+    operators, metered = counts("chamnet.db")
+    assert metered == round(operators / 10)
     status, out, err = run(capfd, *asked, "--energy-mj", "0.1", "--out", "found")
     found = json.loads(out)
     assert (status, len(found["candidates"]) > 2) == (0, True), err
@@ -127,23 +146,30 @@ def test_networks_are_searched_within_an_energy_limit(tiny: str, capfd: pytest.C
         assert one["energy_low_mj"] < one["energy_mj"] < one["energy_high_mj"]
         assert one["energy_label"] == "simulated"
     (note,) = (note for note in found["notes"] if "energies" in note)
-    assert f"{told['metered']} operators simulated, {told['operators'] - told['metered']} predicted from them" in note
+    assert f"{metered} operators simulated, {operators - metered} predicted from them" in note
     assert "says nothing about a real device" in note
     assert "simulated" in Path("found/report.html").read_text()
-    shown = run(capfd, *asked[:-2], "--energy-mj", "0.1")[1]
-    assert "energy" in shown
-    assert "says nothing about a real" in shown
+    shown = run(capfd, *asked[:-2], "--energy-mj", "0.1")[1].split()
+    assert {"energy", "simulated"} <= set(shown)
+    assert "says nothing about a real device" in " ".join(shown)
+
+
+def counts(db: str) -> tuple[int, int]:
+    """Operators of its only table, and how many of them were metered."""
+    with open_store(db) as store:
+        (target,) = store.targets()
+        entries = store.lut(target).entries
+    return len(entries), sum(entry.energy_uj is not None for entry in entries)
 
 
 def test_energies_are_shown_wherever_a_table_is(tiny: str, capfd: pytest.CaptureFixture[str]) -> None:
-    _, told = profile(capfd)
     entries = json.loads(run(capfd, "lut", "show", "--limit", "1000", "--json")[1])["entries"]
-    assert sum(entry["energy_uj"] is not None for entry in entries) == told["metered"]
+    assert sum(entry["energy_uj"] is not None for entry in entries) == counts("chamnet.db")[1]
     assert {entry["energy_label"] for entry in entries} == {"", "simulated"}
-    shown = run(capfd, "lut", "show")[1]
-    assert "energy" in shown
+    assert "energy" in run(capfd, "lut", "show")[1]
+    assert f"{counts('chamnet.db')[1]} energies readable" in run(capfd, "lut", "check")[1]
     status, out, err = run(
-        capfd, "energy", "validate", "--space", tiny, "--networks", "3", "--json", *FAKE, "trace=trace.json"
+        capfd, "energy", "validate", "--space", tiny, "--networks", "3", "--json", *SHORT, *FAKE, "trace=trace.json"
     )
     assert status == 0, err
     valid = json.loads(out)
@@ -156,16 +182,16 @@ def test_energies_are_shown_wherever_a_table_is(tiny: str, capfd: pytest.Capture
 
 
 def test_a_prediction_has_an_energy_with_its_interval(tiny: str, capfd: pytest.CaptureFixture[str]) -> None:
-    Path("ops.txt").write_text("\n".join(op.key for op in operators(14)))
-    asked = ("profile", "--network", "mobilenet-v2-0.35-96", "--ops", "ops.txt", "--energy", *FAKE, "trace=trace.json")
-    assert run(capfd, *asked)[0] == 0
-    status, out, err = run(capfd, "predict", "mobilenet-v2-0.35-96", "--json", "--html", "p.html")
+    Path("net.onnx").write_bytes(export_graph(sample_networks(tiny, 1, 5)[0], "onnx"))
+    status, out, err = run(capfd, "predict", "net.onnx", "--json", "--html", "p.html")
     assert status == 0, err
     (found,) = json.loads(out)["predictions"]
     assert found["energy_low_mj"] < found["energy_mj"] < found["energy_high_mj"]
     assert found["energy_label"] == "simulated"
     assert "energy mJ" in Path("p.html").read_text()
-    assert "simul" in run(capfd, "predict", "mobilenet-v2-0.35-96")[1]
+    shown = run(capfd, "predict", "net.onnx")[1]
+    assert f"{found['energy_mj']:.3g} mJ, 95 % interval" in shown
+    assert "simulated" in shown
 
 
 def operators(count: int) -> list[OpSpec]:
@@ -179,52 +205,69 @@ def operators(count: int) -> list[OpSpec]:
 
 
 def test_metering_goes_on_where_it_stopped(tiny: str, capfd: pytest.CaptureFixture[str]) -> None:
-    _, first = profile(capfd)
+    operators, metered = counts("chamnet.db")
     _, same = profile(capfd)
-    assert (same["already"], same["metered"]) == (first["metered"], 0)
-    _, more = profile(capfd, "--energy-share", "0.3")
-    assert (more["already"], more["metered"]) == (first["metered"], more["wanted"] - first["metered"])
+    assert (same["operators"], same["already"], same["metered"]) == (operators, metered, 0)
+    _, more = profile(capfd, "--energy-share", "0.2")
+    assert (more["already"], more["metered"], more["wanted"]) == (
+        metered,
+        more["wanted"] - metered,
+        round(operators / 5),
+    )
+    assert counts("chamnet.db") == (operators, more["wanted"])
 
 
 def test_what_is_refused_is_named_and_the_run_is_partial(tiny: str, capfd: pytest.CaptureFixture[str]) -> None:
-    fails = [[300, 1e9]]
+    fails = [[10, 1e9]]
     Path("fails.json").write_text(json.dumps(noisy("counter", 8e5, period_s=0.05, step=61, fails=fails)))
-    Path("ops.txt").write_text("\n".join(op.key for op in operators(9)))
-    asked = ("profile", "--ops", "ops.txt", "--energy", "--meter-window", "40", *FAKE)
+    asked = ("profile", "--space", tiny, "--db", "plain.db", "--energy", *SHORT, *FAKE)
     status, out, _ = run(capfd, *asked, "trace=fails.json", "--json")
     told = json.loads(out)[0]["energy"]
     assert status == 3
     assert (told["metered"], told["gave_up"]) == (0, True)
     assert len(told["refused"]) == energy.IN_VAIN
     assert all("3 load and 3 idle windows must be read without gaps" in reason for reason in told["refused"].values())
-    status, out, _ = run(capfd, *asked, "trace=fails.json")
-    assert (status, "no energy" in out, "given up" in out) == (3, True, True)
     status, out, _ = run(capfd, *asked, "trace=trace.json", "--json")
-    assert (status, json.loads(out)[0]["energy"]["metered"]) == (0, 6)
+    told = json.loads(out)[0]["energy"]
+    assert (status, told["metered"]) == (0, told["wanted"])
+
+
+def test_what_metering_did_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    show_energy(
+        [EnergySummary("pixel/litert", "odpm", "measured", 80, 8, 2, 5, {"relu": "it [was] frozen"}, False, 61.0)]
+    )
+    told = capfd.readouterr().out
+    assert "pixel/litert by odpm: 5 operators metered now, 2 before, of 80, 1 refused; 61 s" in told
+    assert "no energy relu: it [was] frozen" in told
+    assert "given up" not in told
+    show_energy([EnergySummary("pixel/litert", "replay", "simulated", gave_up=True)])
+    told = capfd.readouterr().out
+    assert "(SIMULATED, not of a real device)" in told
+    assert "given up" in told
 
 
 def test_a_gauge_counts_once_it_is_calibrated(tiny: str, capfd: pytest.CaptureFixture[str]) -> None:
-    Path("gauge.json").write_text(json.dumps(noisy("gauge", 7e5, **GAUGE)))
     asked = ("profile", "--space", tiny, "--json", "--energy", *FAKE, "trace=gauge.json")
-    status, out, err = run(capfd, *asked)
+    status, out, err = run(capfd, *asked, "--db", "plain.db")
     assert (status, out) == (4, "")
     assert "'chamnet energy calibrate --device local-cpu --meter replay' does it" in err
-    status, out, err = run(capfd, "energy", "calibrate", "--json", *FAKE, "trace=gauge.json")
+    calibrate = ("energy", "calibrate", "--charge-minutes", "10", "--json", *FAKE)
+    status, out, err = run(capfd, *calibrate, "trace=gauge.json", "--db", "plain.db")
     assert status == 0, err
     found = json.loads(out)
     assert (found["sign"], found["scale"]) == (-1, 1.0)
-    assert found["update_period_s"] == pytest.approx(1.0, abs=0.2)
+    assert 0.24 < found["update_period_s"] < 0.5
     assert found["charge_ratio"] == pytest.approx(1.0, abs=0.03)
-    assert run(capfd, "lut", "targets", "--json")[1].strip() == "[]"
-    status, told = profile(capfd, trace="gauge.json")
+    assert len(json.loads(run(capfd, "lut", "targets", "--json", "--db", "plain.db")[1])) == 1
+    status, out, err = run(capfd, *asked, "--db", "plain.db")
+    told = json.loads(out)[0]["energy"]
     assert (status, told["metered"], told["refused"]) == (0, told["wanted"], {})
-    status, _, err = run(capfd, "energy", "calibrate", *FAKE, "trace=trace.json")
+    status, _, err = run(capfd, *calibrate, "trace=trace.json")
     assert (status, "must be a gauge, but 'replay' says itself" in err) == (1, True)
 
 
 def test_a_report_of_nothing_says_how_to_meter(tiny: str, capfd: pytest.CaptureFixture[str]) -> None:
-    run(capfd, "profile", "--ops", ops_file(), "--engine", "fake")
-    status, _, err = run(capfd, "energy", "report", "--html", "page.html")
+    status, _, err = run(capfd, "energy", "report", "--html", "page.html", "--db", "plain.db")
     assert (status, "chamnet profile --energy --device local-cpu --engine fake" in err) == (1, True)
 
 
@@ -298,7 +341,7 @@ def test_the_best_meter_is_taken_and_never_a_trace_or_a_gpus() -> None:
 
 @pytest.mark.parametrize("engine", ["litert", "onnxruntime"])
 def test_operators_of_a_real_engine_are_metered_in_real_time(engine: str) -> None:
-    some = tuple(operators(2))
+    some = tuple(operators(1))
     setting = Setting(engine, choose_cpus(1), passes=1)
     metering = Metering("replay", {"trace": POWER}, share=1.0, changes=QUICK)
     unit, workload = find_unit(LOCAL_CPU), Workload(operators=some)
@@ -309,7 +352,8 @@ def test_operators_of_a_real_engine_are_metered_in_real_time(engine: str) -> Non
         assert (told.source, told.meter, target.source) == ("simulated", "replay", "measured")
         found = store.energies.operators(target)
         assert len(found) == told.metered == told.operators - len(told.refused)
-        assert {metered.source for metered in found.values()} == {"simulated"}
+        assert all(metered.source == "simulated" for metered in found.values())
+        assert all("without gaps" in reason for reason in told.refused.values()), "a busy machine is the only excuse"
         for row in store.energies.measurements(target):
             whole = estimate(row.facts, row.windows, row.calibration)
             assert row.overhead_ns > 0
@@ -355,9 +399,13 @@ def test_a_meter_here_is_laid_over_the_windows_of_another_agent() -> None:
 def test_a_meter_here_that_cannot_be_read_is_told_at_once() -> None:
     metering = Metering("command", {"command": "false"}, at="host")
     unit, setting = find_unit(LOCAL_CPU), Setting("fake", choose_cpus(1))
-    with open_store("lut.db") as store, open_bench(store, unit, setting) as bench:
-        with pytest.raises(DeviceUnavailable, match="false must print a number"), open_gauging(bench, unit, metering):
-            pass
+    with (
+        open_store("lut.db") as store,
+        open_bench(store, unit, setting) as bench,
+        pytest.raises(DeviceUnavailable, match="false must print a number"),
+        open_gauging(bench, unit, metering),
+    ):
+        pass
 
 
 def window(from_s: float, to_s: float, kind: str = "load") -> dict[str, Any]:

@@ -114,6 +114,7 @@ def test_what_was_measured_goes_before_what_a_trace_made_up(store: LutStore) -> 
     made_up = [metered(key, 9e6, 2.0, meter="replay", source="simulated") for key in KEYS]
     store.energies.append(TARGET, made_up)
     assert {entry.energy_label for entry in store.lut(TARGET).entries} == {"simulated"}
+    assert prices(store, *KEYS) == [None] * 3
     store.energies.append(TARGET, [metered(CONV, 2e6, 1.0)])
     assert energies(store) == {CONV: pytest.approx(2.0, rel=0.02), ADD: None, RELU: None}
     assert prices(store, *KEYS) == [energies(store)[key] for key in KEYS]

@@ -136,14 +136,15 @@ def _keys_by_type(service: Service, target: Target) -> Mapping[str, Sequence[str
 
 
 def _rows(service: Service, target: Target, type: str) -> list[Drawn]:
-    """All operators of a type. Raises Problem."""
+    """All operators of a type, kept until the table changes. Raises Problem."""
     known = _keys_by_type(service, target)
     if type not in known:
         detail = (
             f"an operator type of {target.name!r} must be one of {', '.join(known) or 'none yet'}, but got {type!r}"
         )
         raise Problem(404, "Unknown operator type", detail, "unknown-type", {"known": list(known)})
-    return [row for key in known[type] if (row := drawn(key)) is not None]
+    key = ("drawn", target.id, service.store.lookups.version(target), type)
+    return service.fits.get(key, lambda: [row for key in known[type] if (row := drawn(key)) is not None])
 
 
 def _prices(service: Service, target: Target, rows: Sequence[Drawn]) -> list[Price | None]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from ops_catalog import ops
@@ -14,12 +13,10 @@ from ops_catalog.spec import OpSpec, SpecError, parse_key
 AXES = ("in_channels", "out_channels", "height", "width", "kernel", "stride", "groups")
 """A kernel or stride is its first side."""
 
-CHANNELS = {"in_channels", "out_channels"}
-IMAGE = {"height", "width"}
+CHANNELS = frozenset({"in_channels", "out_channels"})
+IMAGE = frozenset({"height", "width"})
 WIDENED = ("out_channels", "out_features")
 """Attributes of operators whose output has channels of its own choice."""
-
-REMEMBERED = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +37,15 @@ class Drawn:
 
     def line(self, along: str) -> tuple[Any, ...]:
         """What operators share that differ along an axis only: images stay square, channels that follow go along."""
-        moving = IMAGE if along in IMAGE else CHANNELS if along in CHANNELS and not self.widens else {along}
-        return (*(number for axis, number in zip(AXES, self.numbers, strict=True) if axis not in moving), self.rest)
+        moving = IMAGE if along in IMAGE else CHANNELS if along in CHANNELS and not self.widens else frozenset({along})
+        return (*(self.numbers[place] for place in _others(moving)), self.rest)
 
 
-@lru_cache(maxsize=REMEMBERED)
+@cache
+def _others(moving: frozenset[str]) -> tuple[int, ...]:
+    return tuple(place for place, axis in enumerate(AXES) if axis not in moving)
+
+
 def drawn(key: str) -> Drawn | None:
     """An operator by its key; None where this catalogue does not know it."""
     try:
@@ -63,10 +64,11 @@ def drawn(key: str) -> Drawn | None:
 def chosen(rows: Sequence[Drawn], fixed: Mapping[str, int], along: str) -> list[Drawn]:
     """The rows that have the fixed numbers, those of the longest lines along an axis first."""
     places = [(AXES.index(axis), value) for axis, value in fixed.items()]
-    fitting = [row for row in rows if all(row.numbers[place] == value for place, value in places)]
-    lines = {row.key: row.line(along) for row in fitting}
-    length = Counter(lines.values())
-    return sorted(fitting, key=lambda row: (-length[lines[row.key]], str(lines[row.key]), row.key))
+    lines: dict[tuple[Any, ...], list[Drawn]] = {}
+    for row in rows:
+        if all(row.numbers[place] == value for place, value in places):
+            lines.setdefault(row.line(along), []).append(row)
+    return [row for line in sorted(lines.values(), key=len, reverse=True) for row in line]
 
 
 def _channels(shape: Sequence[int]) -> int | None:

@@ -24,7 +24,9 @@ router = APIRouter(prefix="/v1", tags=["targets"], dependencies=[READ], response
 MEDIA_TYPES = {"csv": "text/csv", "jsonl": "application/jsonl", "parquet": "application/vnd.apache.parquet"}
 PIECE_BYTES = 1 << 18
 _CONTENT = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES.values()}
-_FILE: dict[int | str, dict[str, Any]] = {200: {"content": _CONTENT, "description": "The table; its ETag begins with the table's digest."}}
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": _CONTENT, "description": "The table; its ETag begins with the table's digest."}
+}
 
 
 @router.get(

@@ -20,7 +20,7 @@ from host.api.problems import answers
 from host.api.schemas import TARGET_ID, TargetId, example
 from host.api.service import Service, Serving
 from host.calibration import error_metrics, predict
-from lut_db.aggregate import combine, statistics, summary_statistics
+from lut_db.aggregate import Statistics, combine, statistics, summary_statistics
 from lut_db.lut import LatencyLut, MissingOpsError
 from lut_db.records import Calibration, NetworkMeasurement, Target
 from ops_catalog.graphfile import graph_from_json
@@ -111,21 +111,25 @@ def _validation(service: Service, target: Target) -> ValidationBody:
 
 
 def _by_network(rows: Sequence[NetworkMeasurement]) -> list[_Turns]:
+    """Networks that were measured; one whose samples were all interrupted was not."""
     groups: dict[tuple[str, str], list[NetworkMeasurement]] = {}
     for row in rows:
         groups.setdefault((row.name, row.space), []).append(row)
-    return [_turns(group) for group in groups.values()]
+    return [turns for group in groups.values() if (turns := _turns(group)) is not None]
 
 
-def _turns(rows: Sequence[NetworkMeasurement]) -> _Turns:
+def _turns(rows: Sequence[NetworkMeasurement]) -> _Turns | None:
+    told = [found.latency_ns for found in map(_statistics, rows) if found.samples]
+    if not told:
+        return None
     doubts = list(dict.fromkeys(doubt for row in rows for doubt in row.doubts))
-    return _Turns(rows[0], combine([_latency_ns(row) for row in rows]), len(rows), doubts)
+    return _Turns(rows[0], combine(told), len(told), doubts)
 
 
-def _latency_ns(row: NetworkMeasurement) -> float:
+def _statistics(row: NetworkMeasurement) -> Statistics:
     if row.summary is not None:
-        return summary_statistics(row.summary, row.overhead_ns).latency_ns
-    return statistics(row.bursts_ns, row.loops, row.overhead_ns).latency_ns
+        return summary_statistics(row.summary, row.overhead_ns)
+    return statistics(row.bursts_ns, row.loops, row.overhead_ns)
 
 
 def _row(lut: LatencyLut, calibrations: Mapping[str, Calibration], turns: _Turns) -> NetworkRow:

@@ -82,7 +82,8 @@ export async function follow(uid, tell, signal) {
         if (hasEnded(job)) return;
       }
     } catch (error) {
-      if (!(error instanceof Problem || error instanceof TypeError) || (error.status >= 400 && error.status < 500)) throw error;
+      if (!(error instanceof Problem || error instanceof TypeError) || (error.status >= 400 && error.status < 500))
+        throw error;
     }
     await new Promise((later) => setTimeout(later, 400 * breaks));
     const job = await get(`/v1/jobs/${uid}`).catch(() => null);

@@ -66,9 +66,18 @@ export function logAxis(title, values) {
   const known = values.filter((value) => value > 0);
   const [low, high] = [Math.min(...known) / 1.15, Math.max(...known) * 1.15];
   const decades = Math.log10(high / low);
-  const parts = decades < 0.7 ? [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9] : decades < 2 ? [1, 2, 3, 5, 7] : decades < 4 ? [1, 3] : [1];
+  const parts =
+    decades < 0.7
+      ? [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9]
+      : decades < 2
+        ? [1, 2, 3, 5, 7]
+        : decades < 4
+          ? [1, 3]
+          : [1];
   const powers = Array.from({ length: 31 }, (_, place) => 10 ** (place - 15));
-  const ticks = powers.flatMap((power) => parts.map((part) => part * power)).filter((tick) => tick >= low && tick <= high);
+  const ticks = powers
+    .flatMap((power) => parts.map((part) => part * power))
+    .filter((tick) => tick >= low && tick <= high);
   const text = ticks.map((tick) => String(Number(tick.toPrecision(2))));
   return { title, type: "log", range: [Math.log10(low), Math.log10(high)], tickvals: ticks, ticktext: text };
 }

@@ -10,7 +10,11 @@ export async function targets() {
 
 // A target's name goes on for ever; in a list what tells it from the others is enough.
 export function targetSelect(all, chosen, onchange) {
-  return select(all.map((target) => [target.id, target.name]), chosen, { onchange });
+  return select(
+    all.map((target) => [target.id, target.name]),
+    chosen,
+    { onchange },
+  );
 }
 
 // The target that the address asks for, by id or name; else the one with the most in it.
@@ -27,7 +31,13 @@ export function nothingMeasured() {
     "",
     h("p", {}, "No table is in this database yet. Measure this machine, which takes seconds:"),
     command("chamnet profile --network mobilenet-v2"),
-    h("p", {}, "or ", h("a", { href: link("profile") }, "start a measurement here"), ". To look at a table of another tool:"),
+    h(
+      "p",
+      {},
+      "or ",
+      h("a", { href: link("profile") }, "start a measurement here"),
+      ". To look at a table of another tool:",
+    ),
     command("chamnet lut import builtin:note10"),
   );
 }

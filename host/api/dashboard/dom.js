@@ -64,7 +64,11 @@ export function command(text) {
 
 export function facts(pairs) {
   const known = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return h("dl", { class: "facts" }, known.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+  return h(
+    "dl",
+    { class: "facts" },
+    known.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
+  );
 }
 
 let silence = 0;

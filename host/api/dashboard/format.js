@@ -23,16 +23,24 @@ export const percent = (share, places = 1) =>
 export const signed = (share) =>
   share === null || share === undefined ? MISSING : `${share >= 0 ? "+" : ""}${(100 * share).toFixed(1)} %`;
 
+export const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
+
 export function date(seconds) {
-  return seconds ? new Date(1000 * seconds).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }) : MISSING;
+  return seconds
+    ? new Date(1000 * seconds).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })
+    : MISSING;
 }
 
 export function ago(seconds) {
   if (!seconds) return "never";
   const passed = Date.now() / 1000 - seconds;
-  for (const [size, name] of [[86400, "day"], [3600, "hour"], [60, "minute"]]) {
+  for (const [size, name] of [
+    [86400, "day"],
+    [3600, "hour"],
+    [60, "minute"],
+  ]) {
     const units = Math.floor(passed / size);
-    if (units >= 1) return `${units} ${name}${units > 1 ? "s" : ""} ago`;
+    if (units >= 1) return `${plural(units, name)} ago`;
   }
   return "just now";
 }

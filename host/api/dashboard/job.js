@@ -34,7 +34,10 @@ function jobPanel(uid) {
   const box = h("section", { class: "job", "aria-label": "Job" }, head, bar, words, stop, error);
   let told = { stage: "", at: 0 };
   const tell = (job) => {
-    head.replaceChildren(jobState(job), ` ${NAMES[job.kind]}, made by ${job.made_by || "nobody"} ${ago(job.created_at)}`);
+    head.replaceChildren(
+      jobState(job),
+      ` ${NAMES[job.kind]}, made by ${job.made_by || "nobody"} ${ago(job.created_at)}`,
+    );
     const ended = hasEnded(job);
     bar.hidden = stop.hidden = ended;
     stop.disabled = job.cancel_asked;
@@ -44,7 +47,8 @@ function jobPanel(uid) {
       words.textContent = inWords(job);
       told = { stage, at: Date.now() };
     }
-    if (job.state === "failed") error.replaceChildren(notice("bad", h("p", {}, job.error || "It failed without a reason.")));
+    if (job.state === "failed")
+      error.replaceChildren(notice("bad", h("p", {}, job.error || "It failed without a reason.")));
   };
   return { box, tell };
 }
@@ -56,7 +60,8 @@ function progressOf(bar, progress) {
 
 function inWords(job) {
   if (job.state === "queued") return "Waits for its turn: one job of a kind runs at a time.";
-  if (hasEnded(job)) return `${job.ended_at ? `Ended ${date(job.ended_at)}` : ""}${job.exit_status === 3 ? ", done in part: some operators were left out" : ""}.`;
+  if (hasEnded(job))
+    return `${job.ended_at ? `Ended ${date(job.ended_at)}` : ""}${job.exit_status === 3 ? ", done in part: some operators were left out" : ""}.`;
   const { title = "", stage = "", done = 0, total = 0, note = "" } = job.progress ?? {};
   const part = [title, stage, total ? `${done} of ${total}` : ""].filter(Boolean).join(", ");
   return [part || "Starts \u2026", note].filter(Boolean).join(" \u2013 ");
@@ -82,7 +87,12 @@ export function missingNotice(missing, advice, query) {
     "warn",
     h("p", {}, `${missing.length} operators have no price, such as `, h("code", {}, missing[0]), "."),
     advice ? h("p", {}, `${advice[0].toUpperCase()}${advice.slice(1)}.`) : null,
-    h("p", {}, query ? [h("a", { href: link("profile", query) }, "Measure them from here"), ", or take "] : "Take ",
-      h("a", { href: file, download: "missing.txt" }, "them as an operators file"), "."),
+    h(
+      "p",
+      {},
+      query ? [h("a", { href: link("profile", query) }, "Measure them from here"), ", or take "] : "Take ",
+      h("a", { href: file, download: "missing.txt" }, "them as an operators file"),
+      ".",
+    ),
   );
 }

@@ -9,5 +9,9 @@ export function problemNotice(error) {
     return notice("bad", h("p", {}, h("strong", {}, "An error of this page"), `: ${error.message}`));
   }
   const places = (error.body.errors ?? []).map((one) => h("li", {}, h("code", {}, one.at), `: ${one.reason}`));
-  return notice("bad", h("p", {}, h("strong", {}, error.title), `: ${error.message}`), places.length > 1 ? h("ul", {}, places) : null);
+  return notice(
+    "bad",
+    h("p", {}, h("strong", {}, error.title), `: ${error.message}`),
+    places.length > 1 ? h("ul", {}, places) : null,
+  );
 }

@@ -51,7 +51,11 @@ function compare(a, b) {
 function tableRow(columns, row, options) {
   const cells = columns.map((column, place) => {
     const tag = place ? "td" : "th";
-    return h(tag, { class: column.number ? "number" : column.wrap ? "wrap" : null, scope: place ? null : "row" }, column.cell(row));
+    return h(
+      tag,
+      { class: column.number ? "number" : column.wrap ? "wrap" : null, scope: place ? null : "row" },
+      column.cell(row),
+    );
   });
   return h("tr", { class: options.chosen?.(row) ? "chosen" : null }, cells);
 }

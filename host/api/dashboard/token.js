@@ -6,7 +6,8 @@ import { command, field, h, notice, say } from "./dom.js";
 // Does something that needs a token; asks for one where there is none, or where it is refused, and does it again.
 // Raises Problem.
 export async function withToken(action) {
-  if (!token.get() && !(await askToken())) throw new Problem(401, { title: "Token needed", detail: "nothing was started: give a token that may write" });
+  if (!token.get() && !(await askToken()))
+    throw new Problem(401, { title: "Token needed", detail: "nothing was started: give a token that may write" });
   for (;;) {
     try {
       return await action();
@@ -46,7 +47,11 @@ function tokenForm(dialog, input, told, reason) {
     "form",
     { onsubmit: (event) => use(event, dialog, input, told) },
     reason ? notice("warn", h("p", {}, reason)) : null,
-    h("p", {}, "Searches, measurements, imports and uploads need a token that may write. Make one where the service runs:"),
+    h(
+      "p",
+      {},
+      "Searches, measurements, imports and uploads need a token that may write. Make one where the service runs:",
+    ),
     command("chamnet token create NAME --scope write"),
     field("Token", input, "Kept for this tab only."),
     told,

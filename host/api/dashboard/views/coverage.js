@@ -19,37 +19,43 @@ const MEANINGS = {
 export async function show(page) {
   const [all, names] = await Promise.all([targets(), spaces()]);
   if (!all.length) return page.put(nothingMeasured());
-  const result = h("div", { "aria-live": "polite" });
+  const told = h("p", { role: "status" });
+  const result = h("div");
   const chosen = chooseTarget(all, page.query.target);
   const target = targetSelect(all, chosen.id, () => refresh());
   const space = select(names, page.query.space ?? "mbconv", { onchange: () => refresh() });
-  page.put(h("div", { class: "controls" }, field("Table", target), field("Space", space)), result);
+  page.put(h("div", { class: "controls" }, field("Table", target), field("Space", space)), told, result);
 
   async function refresh() {
-    page.remember({ target: target.value, space: space.value });
-    result.setAttribute("aria-busy", "true");
-    const slow = setTimeout(() => result.replaceChildren(h("p", { class: "quiet" }, `Listing all operators of ${space.value}, once \u2026`)), 400);
-    const wanted = `${target.value} ${space.value}`;
+    const asked = { target: target.value, space: space.value };
+    const isAsked = () => asked.target === target.value && asked.space === space.value && !page.signal.aborted;
+    page.remember(asked);
+    told.textContent = `Listing the operators of ${asked.space} \u2026`;
+    result.replaceChildren();
     try {
-      const found = await get(`/v1/targets/${target.value}/coverage`, { space: space.value });
-      if (wanted === `${target.value} ${space.value}`) result.replaceChildren(...parts(found, all));
+      const found = await get(`/v1/targets/${asked.target}/coverage`, { space: asked.space });
+      if (!isAsked()) return;
+      told.replaceChildren(...summaryOf(found));
+      result.replaceChildren(...parts(found, all));
     } catch (error) {
+      told.replaceChildren();
       result.replaceChildren(problemNotice(error));
     }
-    clearTimeout(slow);
-    result.removeAttribute("aria-busy");
   }
   await refresh();
 }
 
-function parts(found, all) {
+function summaryOf(found) {
   const sum = (name) => found.types.reduce((total, row) => total + row[name], 0);
-  const total = sum("operators");
-  const known = sum("measured") + sum("doubtful");
+  const [known, total] = [sum("measured") + sum("doubtful"), sum("operators")];
+  const others = STATES.slice(1).map((name) => `${count(sum(name))} ${name}`);
+  const text = ` have a price (${percent(known / total)}); ${others.join(", ")}.`;
+  return [h("strong", {}, `${count(known)} of ${count(total)} operators`), text];
+}
+
+function parts(found, all) {
   const target = all.find((one) => one.id === found.target);
   return [
-    h("p", {}, h("strong", {}, `${count(known)} of ${count(total)} operators`), ` have a price (${percent(known / total)}); `,
-      STATES.slice(1).map((name) => `${count(sum(name))} ${name}`).join(", "), "."),
     found.missing.length ? missingNotice(found, target) : null,
     legend(),
     typeTable(found),
@@ -62,24 +68,46 @@ function parts(found, all) {
 function missingNotice(found, target) {
   const typed = /'(.*)'/.exec(found.measure)?.[1];
   if (!typed) return notice("warn", h("p", {}, `${found.measure}.`));
-  const file = URL.createObjectURL(new Blob([found.missing.map((row) => row.key).join("\n") + "\n"], { type: "text/plain" }));
-  const query = { device: target.device, engine: target.engine, dtype: target.dtype, threads: target.threads, space: found.space };
+  const file = URL.createObjectURL(
+    new Blob([found.missing.map((row) => row.key).join("\n") + "\n"], { type: "text/plain" }),
+  );
+  const query = {
+    device: target.device,
+    engine: target.engine,
+    dtype: target.dtype,
+    threads: target.threads,
+    space: found.space,
+  };
   return notice(
     "warn",
     h("p", {}, "To measure those that are missing:"),
     command(typed),
-    h("p", {}, "or ", h("a", { href: link("profile", query) }, "measure them from here"), ", or take ",
-      h("a", { href: file, download: "missing.txt" }, "the first of them as an operators file"), "."),
+    h(
+      "p",
+      {},
+      "or ",
+      h("a", { href: link("profile", query) }, "measure them from here"),
+      ", or take ",
+      h("a", { href: file, download: "missing.txt" }, "the first of them as an operators file"),
+      ".",
+    ),
   );
 }
 
 function legend() {
-  const marks = STATES.map((name) => h("span", {}, h("span", { class: `swatch ${name}` }), `${name}: ${MEANINGS[name]}`));
+  const marks = STATES.map((name) =>
+    h("span", {}, h("span", { class: `swatch ${name}` }), `${name}: ${MEANINGS[name]}`),
+  );
   return h("div", { class: "legend" }, marks);
 }
 
 function typeTable(found) {
-  const numbers = ["operators", ...STATES].map((name) => ({ name, number: true, cell: (r) => count(r[name]), by: (r) => r[name] }));
+  const numbers = ["operators", ...STATES].map((name) => ({
+    name,
+    number: true,
+    cell: (r) => count(r[name]),
+    by: (r) => r[name],
+  }));
   const type = (row) => h("a", { href: link("operators", { target: found.target, type: row.type }) }, row.type);
   return table(
     `Operators of ${found.space} by type, ${found.dtype}`,
@@ -91,7 +119,9 @@ function typeTable(found) {
 function bar(row) {
   const parts = STATES.filter((name) => row[name]);
   const text = parts.map((name) => `${percent(row[name] / row.operators)} ${name}`).join(", ");
-  const spans = parts.map((name) => h("span", { class: name, style: { width: `${(100 * row[name]) / row.operators}%` } }));
+  const spans = parts.map((name) =>
+    h("span", { class: name, style: { width: `${(100 * row[name]) / row.operators}%` } }),
+  );
   return h("div", { class: "bar", role: "img", "aria-label": text, title: text }, spans);
 }
 
@@ -104,5 +134,10 @@ function listTable(title, rows, target, why, linked = true) {
   const columns = [{ name: "operator", cell: key, by: (r) => r.key }];
   if (rows.some((row) => row.why)) columns.push({ name: "why", wrap: true, cell: why, by: (r) => r.why });
   const most = rows.length === 200 ? ", the first 200" : "";
-  return h("details", { open: rows.length <= 20 }, h("summary", {}, `${title}: ${rows.length}${most}`), table(title, columns, rows, { shown: 20 }));
+  return h(
+    "details",
+    { open: rows.length <= 20 },
+    h("summary", {}, `${title}: ${rows.length}${most}`),
+    table(title, columns, rows, { shown: 20 }),
+  );
 }

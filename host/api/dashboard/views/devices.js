@@ -41,7 +41,11 @@ function deviceTable(devices, phones) {
       { name: "device", cell: (d) => d.name, by: (d) => d.name },
       { name: "model", cell: (d) => d.model ?? "unknown", by: (d) => d.model },
       { name: "state", wrap: true, cell: (d) => deviceState(d, phone(d)) },
-      { name: "last measured", cell: (d) => h("span", { title: date(d.newest_at) }, ago(d.newest_at)), by: (d) => d.newest_at },
+      {
+        name: "last measured",
+        cell: (d) => h("span", { title: date(d.newest_at) }, ago(d.newest_at)),
+        by: (d) => d.newest_at,
+      },
       { name: "tables", number: true, cell: (d) => count(d.tables), by: (d) => d.tables },
       { name: "facts", cell: (d) => deviceFacts({ ...d.facts, ...phone(d)?.facts }) },
     ],
@@ -64,7 +68,12 @@ function deviceState(device, phone) {
 function deviceFacts(all) {
   const told = Object.entries(all).filter(([, value]) => value !== null && value !== "");
   if (!told.length) return "";
-  return h("details", {}, h("summary", {}, `${told.length} facts`), facts(told.map(([name, value]) => [name, plain(value)])));
+  return h(
+    "details",
+    {},
+    h("summary", {}, `${told.length} facts`),
+    facts(told.map(([name, value]) => [name, plain(value)])),
+  );
 }
 
 const plain = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
@@ -88,11 +97,20 @@ function targetTable(targets) {
     [
       { name: "table", wrap: true, cell: targetName, by: (t) => t.name },
       { name: "operators", number: true, cell: (t) => count(t.counts.operators), by: (t) => t.counts.operators },
-      { name: "measurements", number: true, cell: (t) => count(t.counts.measurements), by: (t) => t.counts.measurements },
+      {
+        name: "measurements",
+        number: true,
+        cell: (t) => count(t.counts.measurements),
+        by: (t) => t.counts.measurements,
+      },
       { name: "doubtful", number: true, cell: (t) => count(t.counts.doubtful), by: (t) => t.counts.doubtful },
       { name: "quarantined", number: true, cell: (t) => count(t.counts.quarantined), by: (t) => t.counts.quarantined },
       { name: "whole networks", number: true, cell: (t) => count(t.counts.networks), by: (t) => t.counts.networks },
-      { name: "last measured", cell: (t) => h("span", { title: date(t.newest_at) }, ago(t.newest_at)), by: (t) => t.newest_at },
+      {
+        name: "last measured",
+        cell: (t) => h("span", { title: date(t.newest_at) }, ago(t.newest_at)),
+        by: (t) => t.newest_at,
+      },
       { name: "open", cell: targetLinks },
     ],
     targets,
@@ -108,13 +126,23 @@ function targetLinks(target) {
   const file = (format) => {
     const path = `/v1/targets/${target.id}/table.${format}`;
     const onclick = (event) => saveFile(event, path, `${target.id}.${format}`);
-    return h("a", { href: path, download: `${target.id}.${format}`, onclick, "aria-label": `${target.name} as ${format}` }, format);
+    return h(
+      "a",
+      { href: path, download: `${target.id}.${format}`, onclick, "aria-label": `${target.name} as ${format}` },
+      format,
+    );
   };
   return h(
     "span",
     {},
-    h("a", { href: link("operators", { target: target.id }) }, "operators"), " ",
-    h("a", { href: link("validation", { target: target.id }) }, "validation"), " ",
-    file("csv"), " ", file("jsonl"), " ", file("parquet"),
+    h("a", { href: link("operators", { target: target.id }) }, "operators"),
+    " ",
+    h("a", { href: link("validation", { target: target.id }) }, "validation"),
+    " ",
+    file("csv"),
+    " ",
+    file("jsonl"),
+    " ",
+    file("parquet"),
   );
 }

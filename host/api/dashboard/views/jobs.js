@@ -14,7 +14,8 @@ export async function show(page) {
   const box = h("div");
   const load = async () => {
     const { jobs } = await get("/v1/jobs", { limit: 100 });
-    if (!page.signal.aborted && !box.contains(document.activeElement)) box.replaceChildren(jobs.length ? jobTable(jobs) : nothing());
+    if (!page.signal.aborted && !box.contains(document.activeElement))
+      box.replaceChildren(jobs.length ? jobTable(jobs) : nothing());
     return jobs.some((job) => !hasEnded(job));
   };
   page.put(box);
@@ -24,7 +25,18 @@ export async function show(page) {
 }
 
 function nothing() {
-  return notice("", h("p", {}, "No job yet. ", h("a", { href: link("search") }, "Search for networks"), " or ", h("a", { href: link("profile") }, "measure operators"), "."));
+  return notice(
+    "",
+    h(
+      "p",
+      {},
+      "No job yet. ",
+      h("a", { href: link("search") }, "Search for networks"),
+      " or ",
+      h("a", { href: link("profile") }, "measure operators"),
+      ".",
+    ),
+  );
 }
 
 function jobTable(jobs) {
@@ -34,7 +46,11 @@ function jobTable(jobs) {
       { name: "job", cell: (j) => h("a", { href: link("jobs", { job: j.uid }) }, NAMES[j.kind]), by: (j) => j.kind },
       { name: "state", cell: jobState, by: (j) => j.state },
       { name: "progress", wrap: true, cell: progress },
-      { name: "made", cell: (j) => h("span", { title: date(j.created_at) }, ago(j.created_at)), by: (j) => j.created_at },
+      {
+        name: "made",
+        cell: (j) => h("span", { title: date(j.created_at) }, ago(j.created_at)),
+        by: (j) => j.created_at,
+      },
       { name: "by", cell: (j) => j.made_by, by: (j) => j.made_by },
       { name: "command", cell: (j) => h("span", { class: "key" }, j.command) },
     ],
@@ -57,8 +73,17 @@ async function showOne(page, uid) {
 }
 
 function ended(job) {
-  const parts = [facts([["made", date(job.created_at)], ["started", date(job.started_at)], ["ended", date(job.ended_at)], ["attempts", String(job.attempts)], ["command", h("code", {}, job.command)]])];
-  if (job.kind === "search") parts.push(h("p", {}, h("a", { href: link("search", { job: uid(job) }) }, "What it found")));
+  const parts = [
+    facts([
+      ["made", date(job.created_at)],
+      ["started", date(job.started_at)],
+      ["ended", date(job.ended_at)],
+      ["attempts", String(job.attempts)],
+      ["command", h("code", {}, job.command)],
+    ]),
+  ];
+  if (job.kind === "search")
+    parts.push(h("p", {}, h("a", { href: link("search", { job: uid(job) }) }, "What it found")));
   if (job.result?.missing) parts.push(missingNotice(job.result.missing, "", { job: uid(job) }));
   if (job.kind === "profile" && Array.isArray(job.result)) parts.push(...job.result.map(summary));
   return parts;
@@ -67,17 +92,38 @@ function ended(job) {
 const uid = (job) => job.uid;
 
 function summary(row) {
-  const doubts = Object.entries(row.doubts ?? {}).map(([name, times]) => `${name} ${times}`).join(", ");
+  const doubts = Object.entries(row.doubts ?? {})
+    .map(([name, times]) => `${name} ${times}`)
+    .join(", ");
   const left = Object.entries({ ...row.refused, ...row.quarantined });
   return h(
     "section",
     {},
     h("h2", {}, row.target),
     facts([
-      ["operators the engine runs", String(row.wanted)], ["known before", String(row.already)], ["measurements now", String(row.measured)],
-      ["measured a third time", String(row.repeated)], ["doubts", doubts || "none"],
+      ["operators the engine runs", String(row.wanted)],
+      ["known before", String(row.already)],
+      ["measurements now", String(row.measured)],
+      ["measured a third time", String(row.repeated)],
+      ["doubts", doubts || "none"],
     ]),
-    left.length ? table("Left out", [{ name: "operator", cell: ([key]) => h("span", { class: "key" }, key) }, { name: "why", wrap: true, cell: ([, why]) => why }], left) : null,
-    h("p", {}, h("a", { href: link("operators", { target: row.target }) }, "See its operators"), " or ", h("a", { href: link("search") }, "search with them"), "."),
+    left.length
+      ? table(
+          "Left out",
+          [
+            { name: "operator", cell: ([key]) => h("span", { class: "key" }, key) },
+            { name: "why", wrap: true, cell: ([, why]) => why },
+          ],
+          left,
+        )
+      : null,
+    h(
+      "p",
+      {},
+      h("a", { href: link("operators", { target: row.target }) }, "See its operators"),
+      " or ",
+      h("a", { href: link("search") }, "search with them"),
+      ".",
+    ),
   );
 }

@@ -10,7 +10,12 @@ import { table } from "../table.js";
 export async function show(page) {
   const { target, key } = page.query;
   if (!target || !key) {
-    return page.put(notice("", h("p", {}, "An operator is chosen in ", h("a", { href: link("operators") }, "the operators of a table"), ".")));
+    return page.put(
+      notice(
+        "",
+        h("p", {}, "An operator is chosen in ", h("a", { href: link("operators") }, "the operators of a table"), "."),
+      ),
+    );
   }
   const entry = await get(`/v1/targets/${target}/entries`, { key });
   const native = await measurementsOf(target, key, entry);
@@ -18,7 +23,12 @@ export async function show(page) {
   document.title = `${key} \u00b7 ChamNet`;
   const chart = h("div", { class: "chart" });
   page.put(
-    h("p", { class: "quiet" }, "on ", h("a", { href: link("coverage", { target }) }, (await get(`/v1/targets/${target}`)).target.name)),
+    h(
+      "p",
+      { class: "quiet" },
+      "on ",
+      h("a", { href: link("coverage", { target }) }, (await get(`/v1/targets/${target}`)).target.name),
+    ),
     entryTable(target, entry),
     ...(native ? measured(native, key, chart) : []),
   );
@@ -34,7 +44,12 @@ async function measurementsOf(target, key, entry) {
 }
 
 function entryTable(target, entry) {
-  const natives = (row) => h("ul", { class: "plain-list" }, row.natives.map((key) => h("li", {}, nativeLink(target, key, entry.key))));
+  const natives = (row) =>
+    h(
+      "ul",
+      { class: "plain-list" },
+      row.natives.map((key) => h("li", {}, nativeLink(target, key, entry.key))),
+    );
   const columns = [
     { name: "context", cell: (r) => ({ "*": "any", "": "itself" })[r.context] ?? r.context },
     { name: "latency", number: true, cell: (r) => duration(r.latency_ns), by: (r) => r.latency_ns },
@@ -60,9 +75,25 @@ function measured(native, key, chart) {
   return [
     h("h2", {}, title),
     doubts.length
-      ? notice("warn", h("ul", { class: "plain-list" }, doubts.map((doubt) => h("li", {}, doubtInWords(doubt)))))
+      ? notice(
+          "warn",
+          h(
+            "ul",
+            { class: "plain-list" },
+            doubts.map((doubt) => h("li", {}, doubtInWords(doubt))),
+          ),
+        )
       : h("p", {}, "No measurement of it is doubted."),
-    h("figure", {}, chart, h("figcaption", {}, "Each point is a sample; the bar is the latency of the measurement: the 10th percentile, less the time of a call that does nothing.")),
+    h(
+      "figure",
+      {},
+      chart,
+      h(
+        "figcaption",
+        {},
+        "Each point is a sample; the bar is the latency of the measurement: the 10th percentile, less the time of a call that does nothing.",
+      ),
+    ),
     passTable(rows, native.total),
     h("h2", {}, "Conditions"),
     ...rows.map((row, place) => conditions(row, rows.length - place)),
@@ -80,7 +111,11 @@ function passTable(rows, total) {
     { name: "left out", number: true, cell: (r) => count(r.rejected), by: (r) => r.rejected },
     { name: "calls a sample", number: true, cell: (r) => count(r.loops) },
     { name: "overhead", number: true, cell: (r) => duration(r.overhead_ns) },
-    { name: "energy", number: true, cell: (r) => (r.energy_uj === null ? MISSING : `${r.energy_uj.toFixed(1)} \u00b5J`) },
+    {
+      name: "energy",
+      number: true,
+      cell: (r) => (r.energy_uj === null ? MISSING : `${r.energy_uj.toFixed(1)} \u00b5J`),
+    },
     { name: "counts", cell: (r) => (r.clean ? "yes" : "only if no other does") },
     { name: "doubts", cell: (r) => r.doubts.join(", ") || "none" },
   ];
@@ -96,32 +131,49 @@ async function drawSamples(chart, rows) {
     const layout = {
       xaxis: { title: "measurement", tickvals: ticks, range: [0.4, rows.length + 0.6], zeroline: false },
       yaxis: { title: "time of a call, \u00b5s", rangemode: "normal" },
-      hovermode: "closest", showlegend: false,
+      hovermode: "closest",
+      showlegend: false,
     };
     return { data, layout };
   });
 }
 
 function strip(row, place) {
-  const samples = row.bursts_ns.flatMap((burst, index) => burst.map((ns) => ({ us: ns / row.loops / 1e3, at: row.started_s[index] })));
+  const samples = row.bursts_ns.flatMap((burst, index) =>
+    burst.map((ns) => ({ us: ns / row.loops / 1e3, at: row.started_s[index] })),
+  );
   const spread = (index) => place + 1 + 0.5 * ((index * 0.618034) % 1) - 0.25;
   const points = {
-    type: "scatter", mode: "markers", x: samples.map((_, index) => spread(index)), y: samples.map((one) => one.us),
+    type: "scatter",
+    mode: "markers",
+    x: samples.map((_, index) => spread(index)),
+    y: samples.map((one) => one.us),
     text: samples.map((one) => `${one.us.toFixed(3)} \u00b5s, ${one.at.toFixed(1)} s into the batch`),
-    hovertemplate: "%{text}<extra></extra>", marker: { size: 6, opacity: 0.7, color: row.clean ? seriesColor(0) : color("idle") },
+    hovertemplate: "%{text}<extra></extra>",
+    marker: { size: 6, opacity: 0.7, color: row.clean ? seriesColor(0) : color("idle") },
   };
   const level = (row.latency_ns + row.overhead_ns) / 1e3;
-  const bar = { type: "scatter", mode: "lines", x: [place + 0.65, place + 1.35], y: [level, level], line: { color: seriesColor(1), width: 2 }, hovertemplate: `latency ${duration(row.latency_ns)}<extra></extra>` };
+  const bar = {
+    type: "scatter",
+    mode: "lines",
+    x: [place + 0.65, place + 1.35],
+    y: [level, level],
+    line: { color: seriesColor(1), width: 2 },
+    hovertemplate: `latency ${duration(row.latency_ns)}<extra></extra>`,
+  };
   return [points, bar];
 }
 
 function conditions(row, number) {
   const { before, after, ...rest } = row.conditions;
   const names = [...new Set([...Object.keys(before), ...Object.keys(after)])];
-  const text = (value) => (value === undefined ? MISSING : typeof value === "object" ? JSON.stringify(value) : String(value));
+  const text = (value) =>
+    value === undefined ? MISSING : typeof value === "object" ? JSON.stringify(value) : String(value);
   const looks = rest.sentinel_ns.map(([, ns]) => ns);
   const told = facts([
-    ["started", date(rest.started_at)], ["agent", rest.agent_version], ["process", rest.process],
+    ["started", date(rest.started_at)],
+    ["agent", rest.agent_version],
+    ["process", rest.process],
     ["fixed work beside it", looks.length ? `${duration(Math.min(...looks))} to ${duration(Math.max(...looks))}` : ""],
   ]);
   const columns = [

@@ -35,7 +35,10 @@ async function showFound(page, box, uids) {
   const result = h("div");
   box.replaceChildren(panel, result);
   try {
-    const jobs = uids.length === 1 ? [await showJob(panel, uids[0], page.signal)] : await Promise.all(uids.map((uid) => get(`/v1/jobs/${uid}`)));
+    const jobs =
+      uids.length === 1
+        ? [await showJob(panel, uids[0], page.signal)]
+        : await Promise.all(uids.map((uid) => get(`/v1/jobs/${uid}`)));
     if (page.signal.aborted) return;
     if (uids.length === 1) panel.append(h("p", {}, h("code", {}, jobs[0].command)));
     await showResults(page, result, jobs);
@@ -52,7 +55,16 @@ async function showResults(page, result, jobs) {
 }
 
 function searchTable(jobs, asked) {
-  const boxes = new Map(jobs.map((job) => [job.uid, checkbox("", { checked: asked.includes(job.uid), disabled: job.state !== "done", "aria-label": `compare the search of ${date(job.created_at)}` })]));
+  const boxes = new Map(
+    jobs.map((job) => [
+      job.uid,
+      checkbox("", {
+        checked: asked.includes(job.uid),
+        disabled: job.state !== "done",
+        "aria-label": `compare the search of ${date(job.created_at)}`,
+      }),
+    ]),
+  );
   const compare = () => {
     const chosen = jobs.filter((job) => boxes.get(job.uid).box.checked).map((job) => job.uid);
     if (chosen.length) location.hash = link("search", { job: chosen.join(",") });
@@ -61,7 +73,11 @@ function searchTable(jobs, asked) {
     "Searches, newest first; choose some to compare their fronts",
     [
       { name: "compare", cell: (j) => boxes.get(j.uid) },
-      { name: "made", cell: (j) => h("a", { href: link("search", { job: j.uid }), title: date(j.created_at) }, ago(j.created_at)), by: (j) => j.created_at },
+      {
+        name: "made",
+        cell: (j) => h("a", { href: link("search", { job: j.uid }), title: date(j.created_at) }, ago(j.created_at)),
+        by: (j) => j.created_at,
+      },
       { name: "state", cell: (j) => (hasEnded(j) ? j.state : `${j.state} \u2026`), by: (j) => j.state },
       { name: "by", cell: (j) => j.made_by, by: (j) => j.made_by },
       { name: "command", cell: (j) => h("span", { class: "key" }, j.command) },
@@ -69,5 +85,11 @@ function searchTable(jobs, asked) {
     jobs,
     { shown: 10, chosen: (j) => asked.includes(j.uid) },
   );
-  return h("section", {}, h("h2", {}, "Searches"), made, h("button", { type: "button", class: "plain", onclick: compare }, "Compare fronts"));
+  return h(
+    "section",
+    {},
+    h("h2", {}, "Searches"),
+    made,
+    h("button", { type: "button", class: "plain", onclick: compare }, "Compare fronts"),
+  );
 }

@@ -26,7 +26,12 @@ export async function show(page) {
     page.remember({ target: chosen });
     try {
       const found = await get(`/v1/targets/${chosen}/validation`);
-      if (chosen === target.value) await fill(result, found, all.find((one) => one.id === chosen));
+      if (chosen === target.value)
+        await fill(
+          result,
+          found,
+          all.find((one) => one.id === chosen),
+        );
     } catch (error) {
       result.replaceChildren(problemNotice(error));
     }
@@ -37,20 +42,37 @@ export async function show(page) {
 async function fill(result, found, target) {
   if (!found.networks.length) return result.replaceChildren(nothingValidated(target));
   const chart = h("div", { class: "chart square" });
-  const figure = h("figure", {}, chart, h("figcaption", {}, `The band is \u00b1${100 * BAND} %. Only networks that the calibration has not seen tell how good a prediction is.`));
+  const figure = h(
+    "figure",
+    {},
+    chart,
+    h(
+      "figcaption",
+      {},
+      `The band is \u00b1${100 * BAND} %. Only networks that the calibration has not seen tell how good a prediction is.`,
+    ),
+  );
   const errors = found.errors.length ? errorTable(found.errors) : null;
   result.replaceChildren(...[errors, figure, networkTable(found.networks)].filter(Boolean));
   const told = found.networks.filter((row) => prediction(row) !== null);
-  if (told.length) await draw(chart, `Predicted against measured latency of ${told.length} networks`, () => scatter(told));
+  if (told.length)
+    await draw(chart, `Predicted against measured latency of ${told.length} networks`, () => scatter(told));
   else figure.remove();
 }
 
 function nothingValidated(target) {
-  if (target.source === "imported") return notice("", h("p", {}, "An imported table has no whole networks to be held against."));
+  if (target.source === "imported")
+    return notice("", h("p", {}, "An imported table has no whole networks to be held against."));
   return notice(
     "",
-    h("p", {}, "No whole network was measured on this table yet. Measure some, fit the calibration, and see how well it predicts:"),
-    command(`chamnet validate --device ${target.device} --engine ${target.engine} --dtype ${target.dtype} --threads ${target.threads} --space mbconv`),
+    h(
+      "p",
+      {},
+      "No whole network was measured on this table yet. Measure some, fit the calibration, and see how well it predicts:",
+    ),
+    command(
+      `chamnet validate --device ${target.device} --engine ${target.engine} --dtype ${target.dtype} --threads ${target.threads} --space mbconv`,
+    ),
   );
 }
 
@@ -82,27 +104,51 @@ function band(ends) {
 function points(rows, role, place) {
   const mine = rows.filter((row) => row.role === role);
   return {
-    type: "scatter", mode: "markers", name: `${ROLES[role]} (${mine.length})`,
-    x: mine.map((row) => row.measured_ns / 1e6), y: mine.map((row) => prediction(row) / 1e6),
-    text: mine.map((row) => `${row.name}<br>measured ${duration(row.measured_ns)}, predicted ${duration(prediction(row))} (${signed(row.error)})`),
+    type: "scatter",
+    mode: "markers",
+    name: `${ROLES[role]} (${mine.length})`,
+    x: mine.map((row) => row.measured_ns / 1e6),
+    y: mine.map((row) => prediction(row) / 1e6),
+    text: mine.map(
+      (row) =>
+        `${row.name}<br>measured ${duration(row.measured_ns)}, predicted ${duration(prediction(row))} (${signed(row.error)})`,
+    ),
     hovertemplate: "%{text}<extra></extra>",
-    marker: { size: 9, color: place ? color("idle") : seriesColor(0), symbol: place ? "diamond" : "circle", line: { color: color("page"), width: 1 } },
+    marker: {
+      size: 9,
+      color: place ? color("idle") : seriesColor(0),
+      symbol: place ? "diamond" : "circle",
+      line: { color: color("page"), width: 1 },
+    },
   };
 }
 
 function errorTable(rows) {
-  const number = (name, key) => ({ name, number: true, cell: (r) => (r[key] === null ? MISSING : r[key].toFixed(key === "spearman" ? 3 : 1)), by: (r) => r[key] });
+  const number = (name, key) => ({
+    name,
+    number: true,
+    cell: (r) => (r[key] === null ? MISSING : r[key].toFixed(key === "spearman" ? 3 : 1)),
+    by: (r) => r[key],
+  });
   const columns = [
     { name: "latency predicted by", cell: (r) => METHODS[r.method], by: (r) => r.method },
     { name: "networks of", cell: (r) => r.space || "no space", by: (r) => r.space },
     { name: "which are", cell: (r) => ROLES[r.role], by: (r) => r.role },
     number("networks", "networks"),
-    number("mean error %", "mape"), number("bias %", "bias"), number("rank correlation", "spearman"),
-    number("within 5 %", "within_5"), number("within 10 %", "within_10"), number("worst %", "worst"),
+    number("mean error %", "mape"),
+    number("bias %", "bias"),
+    number("rank correlation", "spearman"),
+    number("within 5 %", "within_5"),
+    number("within 10 %", "within_10"),
+    number("worst %", "worst"),
   ];
   columns[3].cell = (r) => String(r.networks);
   const order = (row) => (row.role === "unseen" ? 0 : 2) + (row.method === "sum" ? 1 : 0);
-  return table("Errors of predictions, in percent of the measured latency", columns, [...rows].sort((a, b) => order(a) - order(b)));
+  return table(
+    "Errors of predictions, in percent of the measured latency",
+    columns,
+    [...rows].sort((a, b) => order(a) - order(b)),
+  );
 }
 
 function networkTable(rows) {

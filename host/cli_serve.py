@@ -105,6 +105,7 @@ def _serve(config: ServiceConfig, listener: socket.socket, log: bool) -> None:
     def build() -> FastAPI:
         app = create_app(config, ending=lambda: server.should_exit)
         gc.collect()
+        gc.set_threshold(50_000, 20, 100)
         gc.freeze()  # a batch makes so many objects that all that is loaded would be looked through several times
         return app
 

@@ -18,7 +18,7 @@ import numpy as np
 from lut_db.energy_interval import Mask, Series
 from lut_db.energy_windows import BLOCKS, Array, Level, Unusable
 
-THIRD = BLOCKS // 3
+QUARTER = BLOCKS // 4
 UNSTEADY = 0.2
 """A trend across the load windows, relative to what the load adds, that no warming up explains."""
 CLEAR = 2.0
@@ -27,8 +27,6 @@ MEDIAN_SIGMAS = 1.25
 """Standard error of a median, in those of a mean."""
 LEAST_SHARE = 0.1
 """Of the variance that is seen, what stays when neighbours seem to make up for each other."""
-
-
 NO_NOISE = 1e-9
 """Of a power: standard deviation where nothing shows."""
 
@@ -46,7 +44,7 @@ class _Kind:
     """The windows of one kind.
 
     Attributes:
-        trend_uw: last third less first third, the drift from window to window taken off; 0 where it is mere noise.
+        trend_uw: last quarter less first quarter, the drift from window to window taken off; 0 where it is mere noise.
         least_trend_uw: what is left of its size when the noise is taken off, too.
         bound_uw: what the meter's steps may hold all of them off by.
     """
@@ -96,10 +94,10 @@ def _drift_uw_per_s(series: Series) -> float:
 def _kind(levels: Sequence[Level], drift_uw_per_s: float, skip: bool) -> _Kind:
     """Of the windows of one kind; ``skip`` leaves the first out of the trend, which nothing came before."""
     blocks = np.array([level.blocks_uw for level in levels])
-    drifted = drift_uw_per_s * np.array([level.span_s for level in levels]) * (1 - THIRD / BLOCKS)
-    trends = (blocks[:, -THIRD:].mean(axis=1) - blocks[:, :THIRD].mean(axis=1) - drifted)[int(skip) :]
-    of_third = 2 * _part_variance(levels) / THIRD + 4 * _dating(levels) / THIRD**2
-    unsure = MEDIAN_SIGMAS * math.sqrt(of_third / len(trends))
+    drifted = drift_uw_per_s * np.array([level.span_s for level in levels]) * (1 - QUARTER / BLOCKS)
+    trends = (blocks[:, -QUARTER:].mean(axis=1) - blocks[:, :QUARTER].mean(axis=1) - drifted)[int(skip) :]
+    of_quarters = 2 * _part_variance(levels) / QUARTER + 4 * _dating(levels) / QUARTER**2
+    unsure = MEDIAN_SIGMAS * math.sqrt(of_quarters / len(trends))
     trend = float(np.median(trends))
     return _Kind(
         trend if abs(trend) > CLEAR * unsure else 0.0,

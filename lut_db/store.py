@@ -6,6 +6,7 @@ A batch of measurements is one transaction under an id of its own: an end at any
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -89,7 +90,7 @@ class LutStore:
         """Adds a device, or refreshes what is known about it."""
         row = {"name": device.name, "model": device.model, "facts": dict(device.facts)}
         table = tables.device
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             if connection.scalar(select(table.c.id).where(table.c.name == device.name)) is None:
                 connection.execute(insert(table).values(row))
             else:
@@ -102,7 +103,7 @@ class LutStore:
 
     def put_target(self, target: Target) -> None:
         """Adds a target; harmless when it is there."""
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             row = {"key": target.key, "name": target.name, "value": asdict(target)}
             insert_missing(connection, tables.target, "key", [row])
 
@@ -142,7 +143,7 @@ class LutStore:
     def put_lowerings(self, target: Target, lowerings: Sequence[Lowering], natives: Sequence[NativeOp]) -> None:
         """Adds what operators become on a target, and the native operators they become; what is there stays."""
         id = self._target_id(target)
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             known = [(native.key, native.weight_bytes) for native in natives]
             self._put_operators(connection, [*known, *((row.op_key, 0) for row in lowerings)])
             rows = [
@@ -179,7 +180,7 @@ class LutStore:
     def append(self, target: Target, session: Session, rows: Sequence[Measurement], batch_id: str) -> None:
         """Stores one batch, all or nothing; a batch id that is there already changes nothing."""
         id = self._target_id(target)
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             session_id = put_session(connection, id, session, batch_id)
             if session_id is None or not rows:
                 return
@@ -213,7 +214,7 @@ class LutStore:
     def quarantine(self, target: Target, rows: Sequence[Quarantined]) -> None:
         """Marks operators that cannot be measured on a target."""
         id = self._target_id(target)
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             self._put_operators(connection, [(row.op_key, 0) for row in rows])
             for row in rows:
                 values = {"target_id": id, "operator_id": self._operator_ids[row.op_key]}
@@ -249,7 +250,7 @@ class LutStore:
     ) -> None:
         """Stores one turn of whole networks, all or nothing."""
         id = self._target_id(target)
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             session_id = put_session(connection, id, session, batch_id)
             if session_id is None:
                 return
@@ -278,7 +279,7 @@ class LutStore:
     def put_calibration(self, target: Target, calibration: Calibration) -> None:
         row = {"family": calibration.family, "created_at": calibration.created_at, "value": asdict(calibration)}
         id = self._target_id(target)
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             connection.execute(insert(tables.calibration).values(target_id=id, **row))
 
     def calibrations(self, target: Target) -> dict[str, Calibration]:
@@ -298,7 +299,7 @@ class LutStore:
         rows = [
             {"target_id": id, "op_type": op_type, "axis": axis, "step": step} for (op_type, axis), step in steps.items()
         ]
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             connection.execute(delete(table).where(table.c.target_id == id))
             if rows:
                 connection.execute(insert(table), rows)
@@ -346,6 +347,16 @@ class LutStore:
             for key, latency in connection.execute(query):
                 found.setdefault(key, []).append(latency)
         return found
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """A transaction; ids of operators that it did not keep are forgotten."""
+        try:
+            with writing(self._engine) as connection:
+                yield connection
+        except BaseException:
+            self._operator_ids.clear()
+            raise
 
     def _target_id(self, target: Target) -> int:
         if target.key not in self._target_ids:

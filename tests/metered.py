@@ -37,7 +37,7 @@ def counted(
     return found
 
 
-def noisy(kind: str, idle_uw: float, seconds: int = 1000, noise: float = 0.02, **more: Any) -> dict[str, Any]:
+def noisy(kind: str, idle_uw: float, seconds: int = 300, noise: float = 0.02, **more: Any) -> dict[str, Any]:
     """A trace for the replay meter whose idle power is never quite the same."""
     rng = np.random.default_rng(1)
     points = [[i / 5, round(idle_uw * (1 + noise * rng.standard_normal()))] for i in range(5 * seconds)]

@@ -19,7 +19,7 @@ from search.spaces import space_named
 from tests.api_service import LAYOUTS, SESSION, TARGET, conv, fill, in_process
 
 MACRO = [op.key for op in space_named("macro").operators()]
-NOISY, BROKEN = MACRO[3], MACRO[5]
+THROTTLED, BROKEN = MACRO[3], MACRO[5]
 UNTOUCHED = MACRO[10:]
 SMALL = replace(TARGET, engine_version="9.9")
 """A target with a part of the space ``macro``."""
@@ -36,7 +36,7 @@ def measure(store: LutStore, target: Target, keys: list[str], batch: str) -> Non
     store.put_target(target)
     lowerings = [Lowering(key, "*", (key,), "plain", ("plain",) * len(ops.load_op(key).inputs)) for key in keys]
     store.put_lowerings(target, lowerings, [NativeOp(key, 64) for key in keys])
-    doubts = {NOISY: ("noisy",)}
+    doubts = {THROTTLED: ("throttled",)}
     rows = [
         Measurement(key, ((latency_ns(key),) * 4,) * 3, (0.0, 0.1, 0.2), 1, 0.0, 0, doubts.get(key, ())) for key in keys
     ]
@@ -94,7 +94,7 @@ def test_coverage_tells_for_each_operator_of_a_space_what_is_known(client: TestC
     assert sums == {
         "operators": len(MACRO), "measured": 8, "doubtful": 1, "quarantined": 1, "missing": len(UNTOUCHED),
     }  # fmt: skip
-    assert found["doubtful"] == [{"key": NOISY, "why": "noisy"}]
+    assert found["doubtful"] == [{"key": THROTTLED, "why": "throttled"}]
     assert found["quarantined"] == [{"key": BROKEN, "why": "crash: the engine ended with signal 11"}]
     assert [row["key"] for row in found["missing"]] == UNTOUCHED
 

@@ -247,7 +247,7 @@ def test_what_metering_did_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_gauge_counts_once_it_is_calibrated(tiny: str, capfd: pytest.CaptureFixture[str]) -> None:
-    asked = ("profile", "--space", tiny, "--json", "--energy", *FAKE, "trace=gauge.json")
+    asked = ("profile", "--space", tiny, "--json", "--energy", *SHORT, *FAKE, "trace=gauge.json")
     status, out, err = run(capfd, *asked, "--db", "plain.db")
     assert (status, out) == (4, "")
     assert "'chamnet energy calibrate --device local-cpu --meter replay' does it" in err

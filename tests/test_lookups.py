@@ -174,7 +174,7 @@ def test_a_price_has_the_energy_that_a_meter_told(store: LutStore, monkeypatch: 
     measure(store, measurement("a"), measurement("b"), measurement("c"))
     for at, uj in enumerate((3.0, 2.0, None)):
         told_uj |= {"a": uj, "b": 4.0}
-        rows = [EnergyMeasurement(key, "replay", "simulated", float(at), {"of": key}, ()) for key in ("a", "b")]
+        rows = [EnergyMeasurement(key, "replay", TARGET.source, float(at), {"of": key}, ()) for key in ("a", "b")]
         store.energies.append(TARGET, rows)
     assert told(store, "a", "b", "c", "op") == [expected(store, key) for key in ("a", "b", "c", "op")]
     found = told(store, "op", "c")

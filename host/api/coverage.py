@@ -18,6 +18,7 @@ from host.api.problems import answers
 from host.api.schemas import OP_KEY, TARGET_ID, TargetId, example
 from host.api.service import Service, Serving
 from host.api.spaces import known_space
+from lut_db.aggregate import is_clean
 from lut_db.lut import how_to_measure
 from lut_db.records import Target
 from search.spaces import SPACES, space_named
@@ -34,8 +35,8 @@ class TypeCoverage(BaseModel):
 
     type: str = Field(examples=["conv2d"])
     operators: int
-    measured: int = Field(description="with a price and no doubt")
-    doubtful: int = Field(description="with a price, and reasons to mistrust it")
+    measured: int = Field(description="with a price that rests on clean measurements")
+    doubtful: int = Field(description="with a price, but without a clean measurement")
     quarantined: int = Field(description="they cannot be measured there")
     missing: int
 
@@ -53,7 +54,7 @@ class Coverage(BaseModel):
     model_config = example(
         target=TARGET_ID, space="mbconv", dtype="float32",
         types=[{"type": "conv2d", "operators": 107, "measured": 100, "doubtful": 1, "quarantined": 0, "missing": 6}],
-        doubtful=[{"key": OP_KEY, "why": "noisy"}], quarantined=[], missing=[],
+        doubtful=[{"key": OP_KEY, "why": "throttled"}], quarantined=[], missing=[],
         measure="measure them with 'chamnet profile --device local-cpu --engine litert --space mbconv'",
     )  # fmt: skip
 
@@ -111,7 +112,7 @@ def _judge(service: Service, target: Target, space: str) -> Iterator[Judged]:
     for key, known in zip(keys, found, strict=True):
         type, price = key.partition("(")[0], cheapest(known)
         if price is not None:
-            yield Judged(type, key, "doubtful" if price.doubts else "measured", " ".join(price.doubts))
+            yield Judged(type, key, "measured" if is_clean(price.doubts) else "doubtful", " ".join(price.doubts))
         else:
             yield Judged(type, key, "quarantined" if key in cannot else "missing", cannot.get(key, ""))
 

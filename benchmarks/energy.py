@@ -37,13 +37,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", type=int, default=24)
     parser.add_argument("--share", type=float, default=0.1)
-    parser.add_argument("--boards", type=int, default=4, help="of each kind and space")
+    parser.add_argument("--boards", type=int, default=4, help="of each kind and space; 0: none")
     parser.add_argument("--sizes", default="30,60,240")
     asked = parser.parse_args()
     print("All devices and boards are SIMULATED.")
     for space in SPACES:
         show_operators(space, asked.devices, asked.share)
-    show_boards(asked.boards, [int(size) for size in asked.sizes.split(",")])
+    if asked.boards:
+        show_boards(asked.boards, [int(size) for size in asked.sizes.split(",")])
 
 
 def show_operators(space: str, devices: int, share: float) -> None:

@@ -18,11 +18,6 @@ from search.predictors.energy_evaluate import TEN, evaluate_energy
 app: typer.Typer = typer.Typer(no_args_is_help=True, help="Energy: meters, and predictors.")
 
 
-@app.callback()
-def _energy() -> None:
-    """A group even while it has one command."""
-
-
 @app.command("evaluate")
 def evaluate_command(
     train: Annotated[Path, typer.Option(help="CSV of networks to train on: genes, latency, energy")],

@@ -26,7 +26,7 @@ def show_energy(summaries: Sequence[EnergySummary]) -> None:
         for key, reason in summary.refused.items():
             output.print(f"  [yellow]no energy[/] {key}: {escape(reason)}", highlight=False, soft_wrap=True)
         if summary.gave_up:
-            output.print("  given up, since so many were refused; once the reason is mended, repeat the command")
+            output.print("  given up, since so many were refused; once that is mended, repeat it", soft_wrap=True)
 
 
 def show_energy_validation(found: EnergyValidation) -> None:

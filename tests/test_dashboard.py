@@ -21,7 +21,7 @@ from tests.browser import LITERT, ONNXRUNTIME, PHONE, BrowserMissing, Watched, m
 VIEWS = ("", "coverage", "operators", "validation", "search", "profile", "predict", "jobs")
 TITLES = ("Devices", "Coverage", "Operators", "Validation", "Search", "Measure", "Predict", "Jobs")
 CONV = "conv2d(1x64x28x28;kernel=1x1;out_channels=32;float32)"
-CHECKS = (Path(__file__).parent / "page_checks.js").read_text().strip()
+CHECKS = (Path(__file__).parent / "page_checks.js").read_text().strip().rstrip(";")
 
 
 @pytest.fixture(scope="module")
@@ -386,18 +386,18 @@ def test_a_dropped_model_is_priced(trusted: Watched, served: Served, tmp_path: P
 
 
 def test_a_model_dropped_with_the_mouse_is_priced_too(trusted: Watched, served: Served) -> None:
-    space = space_named("mbconv")
-    blob = export_graph(space.decode([gene.choices[0] for gene in space.genes]), "tflite")
     page = trusted.open(f"predict?target={target_id(served, LITERT)}")
+    smallest = "-".join(str(gene.choices[0]) for gene in space_named("mbconv").genes)
     transfer = page.evaluate_handle(
-        """(bytes) => {
+        """async (address) => {
             const data = new DataTransfer();
-            data.items.add(new File([new Uint8Array(bytes)], "small.tflite"));
+            data.items.add(new File([await (await fetch(address)).blob()], "small.tflite"));
             return data;
         }""",
-        list(blob),
+        f"/v1/spaces/mbconv/networks/{smallest}/model?format=tflite",
     )
     page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
+    expect(page.get_by_role("heading", level=2)).to_contain_text("small.tflite")
     expect(page.get_by_text("95 % interval")).to_be_visible()
 
 

@@ -22,7 +22,7 @@ from host.devices import LOCAL_CPU, choose_cpus, find_unit
 from host.energy import EnergySummary, meter_operators
 from host.errors import DeviceUnavailable, UsageError
 from host.lease import beating
-from host.metering import Gauging, Metering, choose_meter, open_gauging
+from host.metering import Gauging, Metering, changed, choose_meter, open_gauging
 from host.power_course import course_of
 from host.profile import profile as measure
 from host.setting import Progress, Setting, Workload
@@ -358,8 +358,9 @@ def test_operators_of_a_real_engine_are_metered_in_real_time(engine: str) -> Non
             whole = estimate(row.facts, row.windows, row.calibration)
             assert row.overhead_ns > 0
             if whole.net_uj is not None:
-                seconds = sum(w["to_ns"] - w["from_ns"] for w in row.windows if w["kind"] == "load") / 1e9
-                assert whole.net_uj == pytest.approx(2e6 * seconds / whole.calls, rel=0.05)
+                loads = [window for window in row.windows if window["kind"] == "load"]
+                calls_uj = [2e-3 * (window["to_ns"] - window["from_ns"]) / window["calls"] for window in loads]
+                assert 0.9 * min(calls_uj) < whole.net_uj < 1.1 * max(calls_uj)
 
 
 # An instrument here, the load elsewhere.
@@ -541,6 +542,14 @@ def test_the_course_of_a_gauge_is_in_milliwatts_and_of_nonsense_nothing() -> Non
     course = course_of(measurement(windows, facts))
     assert course.parts == ()
     assert "never calibrated" in course.outcome
+
+
+def test_windows_are_as_they_were_asked_for_and_short_ones_read_more_often() -> None:
+    plan = PLANS["odpm"]
+    assert changed(plan, {}) == plan
+    short = changed(plan, {"window_s": 1.0, "idle_s": 1.0, "repeats": 4.0})
+    assert (short.window_s, short.idle_s, short.repeats, short.settle_s) == (1.0, 1.0, 4, plan.settle_s)
+    assert short.read_every_s == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from search.predictors.additive import Noise, Points, Term
 
 TERMS = (
     Term("class", smooth=False, sd=0.3, within=True),
-    Term("line", smooth=False, sd=0.2),
-    Term("line of a class", smooth=False, sd=0.1, within=True),
+    Term("line", smooth=False, sd=0.1),
+    Term("line of a class", smooth=False, sd=0.05, within=True),
     Term("latency", smooth=True, sd=0.15),
     Term("work rate", smooth=True, sd=0.1),
     Term("traffic rate", smooth=True, sd=0.1),

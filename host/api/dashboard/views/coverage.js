@@ -117,9 +117,9 @@ function typeTable(found) {
 }
 
 function bar(row) {
-  const parts = STATES.filter((name) => row[name]);
-  const text = parts.map((name) => `${percent(row[name] / row.operators)} ${name}`).join(", ");
-  const spans = parts.map((name) =>
+  const states = STATES.filter((name) => row[name]);
+  const text = states.map((name) => `${percent(row[name] / row.operators)} ${name}`).join(", ");
+  const spans = states.map((name) =>
     h("span", { class: name, style: { width: `${(100 * row[name]) / row.operators}%` } }),
   );
   return h("div", { class: "bar", role: "img", "aria-label": text, title: text }, spans);

@@ -56,9 +56,12 @@ async function listTypes({ controls, page }) {
 
 async function refresh(view, forget = false) {
   const { page, controls, result } = view;
-  const asked = askedOf(view, forget);
-  const { only, types: _, ...plain } = asked;
-  page.remember({ ...plain, ...Object.fromEntries(Object.keys(AXES).map((axis) => [axis, only[axis] ?? ""])) });
+  const chosen = chosenOf(controls);
+  const only = forget ? {} : onlyOf(view.fixed, page.query);
+  const fixed = Object.fromEntries(Object.keys(AXES).map((axis) => [axis, only[axis] ?? ""]));
+  page.remember({ ...chosen, ...fixed });
+  const types = [...controls.type.box.options].map((option) => option.value);
+  const asked = { ...chosen, only, types };
   for (const name of ["along", "other", "shape", "log"]) {
     controls[name].row.hidden = !MODES[asked.mode].controls.includes(name);
   }
@@ -73,10 +76,9 @@ async function refresh(view, forget = false) {
   }
 }
 
-function askedOf({ controls, fixed, page }, forget) {
-  const asked = Object.fromEntries(Object.entries(controls).map(([name, one]) => [name, one.box.value]));
-  const types = [...controls.type.box.options].map((option) => option.value);
-  return { ...asked, log: controls.log.box.checked ? "1" : "", types, only: forget ? {} : onlyOf(fixed, page.query) };
+function chosenOf(controls) {
+  const chosen = Object.fromEntries(Object.entries(controls).map(([name, one]) => [name, one.box.value]));
+  return { ...chosen, log: controls.log.box.checked ? "1" : "" };
 }
 
 // The numbers that a person fixed, by axis; at first those of the address.

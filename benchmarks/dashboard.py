@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 from playwright.sync_api import Browser, Page
 
 from benchmarks.lookups import PLAIN, generated_store
@@ -38,6 +39,7 @@ def main() -> None:
         generated_store(path, options.rows, PLAIN)
         print(f"{options.rows} rows, {path.stat().st_size / 1e6:.0f} MB; load of the machine {load():.1f}")
         with serve(path) as service:
+            httpx.get(f"{service.url}/v1/health", timeout=60)
             for name, view in VIEWS.items():
                 seconds = [seconds_to(browser, service.url, view) for _ in range(options.repeats)]
                 rest = ", ".join(f"{one:.2f}" for one in seconds[1:])

@@ -6,7 +6,8 @@ const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: [
 const drawn = new Map();
 let library;
 
-function plotly() {
+// Asks for the library; a view that will draw calls it first, so that it comes while the numbers do.
+export function plotly() {
   library ??= new Promise((loaded, failed) => {
     const script = Object.assign(document.createElement("script"), { src: SOURCE });
     script.addEventListener("load", () => loaded(window.Plotly));

@@ -10,8 +10,8 @@ import { table } from "../table.js";
 
 const STATES = ["measured", "doubtful", "quarantined", "missing"];
 const MEANINGS = {
-  measured: "a price, and no doubt",
-  doubtful: "a price, and reasons to mistrust it",
+  measured: "a price from clean measurements",
+  doubtful: "a price, but no clean measurement",
   quarantined: "cannot be measured there",
   missing: "never measured",
 };

@@ -10,10 +10,21 @@ import { table } from "../table.js";
 const EVERY_MS = 10_000;
 
 export async function show(page) {
-  const [{ devices, phones }, { targets }] = await Promise.all([get("/v1/devices"), get("/v1/targets")]);
-  const box = h("div", {}, deviceParts(devices, phones));
-  page.put(box, h("h2", {}, "Tables"), targets.length ? targetTable(targets) : nothingMeasured());
-  keepFresh(page, box);
+  const [devices, tables] = [h("div"), h("div")];
+  page.put(devices, h("h2", {}, "Tables"), tables);
+  await Promise.all([fillDevices(devices), fillTables(tables)]);
+  keepFresh(page, devices);
+}
+
+// Apart from each other, since phones may take a while to answer.
+async function fillDevices(box) {
+  const { devices, phones } = await get("/v1/devices");
+  box.replaceChildren(...deviceParts(devices, phones));
+}
+
+async function fillTables(box) {
+  const { targets } = await get("/v1/targets");
+  box.replaceChildren(targets.length ? targetTable(targets) : nothingMeasured());
 }
 
 function keepFresh(page, box) {

@@ -86,6 +86,9 @@ class Prediction:
     low_ns: float | None
     high_ns: float | None
     energy_uj: float | None
+    energy_low_uj: float | None
+    energy_high_uj: float | None
+    energy_label: str | None
     operators: tuple[OperatorPrice, ...]
     shares: Mapping[str, float]
     calibration: Mapping[str, Any] | None

@@ -512,6 +512,15 @@ def test_the_charting_library_is_loaded_only_where_something_is_drawn(watch: Wat
     assert any("plotly" in address for address in watch.addresses)
 
 
+def test_without_the_charting_library_the_tables_still_tell(watch: Watched) -> None:
+    watch.page.route("**/vendor/**", lambda route: route.fulfill(status=404))
+    page = watch.open("validation")
+    expect(page.get_by_text("Not drawn: the charting library cannot be loaded")).to_be_visible()
+    assert len(rows(page, "Networks that were measured whole")) == 5
+    assert all("404" in complaint for complaint in watch.complaints)
+    watch.complaints.clear()
+
+
 def test_what_the_service_tells_never_becomes_markup(watch: Watched, served: Served) -> None:
     page = watch.open(f"measurement?target={target_id(served, LITERT)}&key=<img src=x onerror=alert(1)>")
     expect(page.get_by_role("alert")).to_contain_text("<img src=x")

@@ -58,7 +58,12 @@ class NetworkPrice(BaseModel):
     latency_ns: float | None = Field(description="of what is known, calibrated", examples=[4_812_000.0])
     low_ns: float | None = Field(description="of the 95 % interval", examples=[4_701_000.0])
     high_ns: float | None = Field(description="of the 95 % interval", examples=[4_923_000.0])
-    energy_uj: float | None = Field(description="null where the table has none")
+    energy_uj: float | None = Field(description="beyond what the device draws at rest; null where the table has none")
+    energy_low_uj: float | None = Field(description="of its 95 % interval")
+    energy_high_uj: float | None
+    energy_label: str | None = Field(
+        description="the weakest that it rests on: measured, predicted, imported, simulated"
+    )
     operators: list[OperatorPrice] = Field(description="in the network's order")
     shares: dict[Label, float] = Field(description="of the known latency, by label, 0 to 1", examples=[{"measured": 1}])
     calibration: CalibrationUsed | None = Field(description="null for a plain sum")
@@ -97,7 +102,8 @@ def _network_price(answer: Answer, question: Question, parsed: Parsed) -> Networ
         target=target.name, target_id=target.id, network=prediction.network,
         latency_ns=prediction.latency_ms * 1e6 if known else None, low_ns=prediction.low_ms * 1e6 if known else None,
         high_ns=prediction.high_ms * 1e6 if known else None,
-        energy_uj=None if prediction.energy_mj is None else prediction.energy_mj * 1e3, operators=rows,
+        energy_uj=_uj(prediction.energy_mj), energy_low_uj=_uj(prediction.energy_low_mj),
+        energy_high_uj=_uj(prediction.energy_high_mj), energy_label=prediction.energy_label or None, operators=rows,
         shares={label: min(1.0, share) for label, share in shares.items() if share},
         calibration=None if calibration is None else CalibrationUsed(
             family=calibration.family, networks=len(calibration.networks), spread=calibration.spread
@@ -146,3 +152,7 @@ def _incomplete(
     return Problem(
         422, "Operators without a price", f"{detail}; {lacking.measure_with}{advice}", "missing-operators", extra
     )
+
+
+def _uj(energy_mj: float | None) -> float | None:
+    return None if energy_mj is None else energy_mj * 1e3

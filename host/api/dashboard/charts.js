@@ -6,8 +6,7 @@ const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: [
 const drawn = new Map();
 let library;
 
-// Asks for the library; a view that will draw calls it first, so that it comes while the numbers do.
-export function plotly() {
+function plotly() {
   library ??= new Promise((loaded, failed) => {
     const script = Object.assign(document.createElement("script"), { src: SOURCE });
     script.addEventListener("load", () => loaded(window.Plotly));
@@ -17,10 +16,15 @@ export function plotly() {
   return library;
 }
 
+// A view that will draw says so first, that the library comes while the numbers do; `draw` tells where it does not.
+export function preload() {
+  plotly().catch(() => (library = undefined));
+}
+
 // Puts a chart into a box, in place of the one before. `make()` -> {data, layout} is asked again for other colours.
 export async function draw(box, label, make, onclick) {
-  const Plotly = await plotly();
-  if (!box.isConnected) return;
+  const Plotly = await plotly().catch((error) => notDrawn(box, error));
+  if (!Plotly || !box.isConnected) return;
   box.setAttribute("role", "img");
   box.setAttribute("aria-label", label);
   const known = drawn.has(box);
@@ -28,6 +32,12 @@ export async function draw(box, label, make, onclick) {
   const { data, layout } = make();
   await Plotly.react(box, data, themed(layout), CONFIG);
   if (onclick && !known) box.on("plotly_click", (event) => onclick(event.points[0].customdata));
+}
+
+function notDrawn(box, error) {
+  library = undefined;
+  box.textContent = `Not drawn: ${error.message}. The tables hold the same numbers.`;
+  box.classList.add("undrawn");
 }
 
 export async function releaseCharts() {

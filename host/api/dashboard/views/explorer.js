@@ -1,7 +1,7 @@
 // Operators of one type: what is asked for, and where it is shown. What there is to show is in explorer_modes.js.
 
 import { get } from "../api.js";
-import { draw, plotly } from "../charts.js";
+import { draw, preload } from "../charts.js";
 import { chooseTarget, nothingMeasured, targetSelect, targets } from "../choices.js";
 import { checkbox, field, h, notice, select, setOptions } from "../dom.js";
 import { count } from "../format.js";
@@ -14,7 +14,7 @@ import { AXES } from "./explorer_rows.js";
 const FOLLOWS = { width: "height", out_channels: "in_channels" };
 
 export async function show(page) {
-  plotly();
+  preload();
   const all = await targets();
   if (!all.length) return page.put(nothingMeasured());
   const controls = makeControls(all, page.query);

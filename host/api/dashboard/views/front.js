@@ -122,6 +122,11 @@ function measuredTrace(rows, cost) {
   };
 }
 
+function energyInterval(row) {
+  const ends = [row.energy_low_mj, row.energy_high_mj];
+  return ends.every(isTold) ? `${ends.map((end) => end.toPrecision(3)).join(" to ")}, ${row.energy_label}` : MISSING;
+}
+
 function frontTable(rows, jobs, pick) {
   const number = (name, key, places) => ({
     name,
@@ -139,12 +144,14 @@ function frontTable(rows, jobs, pick) {
     number("latency ms", "latency_ms", 3),
     number("measured ms", "latency_measured_ms", 3),
     number("energy mJ", "energy_mj", 2),
+    { name: "energy, 95 % interval", number: true, cell: energyInterval, by: (row) => row.energy_low_mj },
     number("MMACs", "macs_m", 1),
     number("Mparams", "params_m", 2),
   ];
+  const told = columns.filter((column) => rows.some((row) => isTold(column.by(row))));
   return table(
     "Networks found",
-    columns,
+    told,
     [...rows].sort((a, b) => b.accuracy - a.accuracy),
   );
 }

@@ -1,7 +1,7 @@
 // Networks measured whole against what the table predicts for them: a scatter plot, errors, and every network.
 
 import { get } from "../api.js";
-import { color, draw, logAxis, plotly, seriesColor } from "../charts.js";
+import { color, draw, logAxis, preload, seriesColor } from "../charts.js";
 import { chooseTarget, nothingMeasured, targetSelect, targets } from "../choices.js";
 import { command, field, h, notice } from "../dom.js";
 import { MISSING, doubtInWords, duration, ms, signed } from "../format.js";
@@ -13,7 +13,7 @@ const METHODS = { calibrated: "calibrated table", sum: "sum of operators, uncali
 const BAND = 0.1;
 
 export async function show(page) {
-  plotly();
+  preload();
   const all = await targets();
   if (!all.length) return page.put(nothingMeasured());
   const asked = all.find((one) => one.id === page.query.target || one.name === page.query.target);

@@ -116,18 +116,18 @@ def watched(browser: Browser, url: str, **options: Any) -> Iterator[Watched]:
         context.close()
 
 
-def measure(folder: Path, validated: str = "macro") -> Path:
-    """Measures this computer with both engines, in seconds: a space, a grid, and a few whole networks.
+def measure(folder: Path, space: str = "macro", networks: int = 3, calibration: int = 2) -> Path:
+    """Measures this computer with both engines: a space, a grid, and a few whole networks.
 
     Args:
-        validated: the space of the whole networks; those of ``macro`` are so short that a busy machine lets them be.
+        space: of the whole networks; those of ``macro`` are so short that a busy machine lets them be.
     """
     db, grid = folder / "lut.db", folder / "grid.toml"
     grid.write_text(GRID)
     chamnet("profile", "--engine", "litert", "--space", "mbconv", "--db", str(db))
     chamnet("profile", "--engine", "litert,onnxruntime", "--ops", str(grid), "--db", str(db))
-    whole = ("--networks", "3", "--calibration", "2")
-    chamnet("validate", "--engine", "litert", "--space", validated, *whole, "--db", str(db))
+    counts = ("--networks", str(networks), "--calibration", str(calibration))
+    chamnet("validate", "--engine", "litert", "--space", space, *counts, "--db", str(db))
     with open_store(db) as store:
         for target in store.targets():
             store.put_staircases(target, detect(store.lut(target)))

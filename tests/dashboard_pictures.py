@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--db", type=Path, help="a database that 'tests.browser.measure' made")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
-        db = options.db or measure(Path(folder), "mbconv")
+        db = options.db or measure(Path(folder), "mbconv", networks=24, calibration=8)
         token = new_token(db, f"pictures-{Path(folder).name}")
         with serve(db) as service:
             take_all(browser, service, token, options.out)
@@ -48,7 +48,7 @@ def take_all(browser: Browser, service: Served, token: str, out: Path) -> None:
             save(shown.page, out / f"{name}.png")
 
     stairs = f"operators?target={ids[ONNXRUNTIME]}&type=conv2d&along=out_channels&height=28&in_channels=64"
-    take("dashboard-operators", stairs, wait_for_chart, 820)
+    take("dashboard-operators", stairs, wait_for_chart, 850)
     take("dashboard-validation", f"validation?target={ids[LITERT]}", wait_for_chart, 1010, color_scheme="dark")
     take("dashboard-search", "search", lambda page: search(page, ids[LITERT]), 1000)
     coverage = f"coverage?target={ids[LITERT]}&space=mbconv"
@@ -77,7 +77,7 @@ def search(page: Page, target: str) -> None:
 
 
 def save(page: Page, path: Path) -> None:
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(COLOURS)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
     picture.save(path, optimize=True)
     size = path.stat().st_size
     assert size <= MOST_BYTES, f"{path.name} must be at most {MOST_BYTES} bytes, but has {size}"

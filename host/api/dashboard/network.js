@@ -116,7 +116,9 @@ export function summary(prediction) {
   const calibration = prediction.calibration
     ? `calibrated on ${prediction.calibration.networks} networks of ${prediction.calibration.family || "any space"}`
     : "a plain sum: no calibration";
-  const [energyMj, fromMj, toMj] = [prediction.energy_uj, prediction.energy_low_uj, prediction.energy_high_uj].map((uj) => (uj / 1e3).toFixed(2));
+  const [energyMj, fromMj, toMj] = [prediction.energy_uj, prediction.energy_low_uj, prediction.energy_high_uj].map(
+    (uj) => (uj / 1e3).toFixed(2),
+  );
   const energy =
     prediction.energy_uj === null ? "" : `; energy ${energyMj} mJ, ${fromMj} to ${toMj}, ${prediction.energy_label}`;
   const more = prediction.missing.length ? "More than " : "";

@@ -1,7 +1,7 @@
 """Networks that were measured whole beside what the table predicts for them with its calibration.
 
-Predictions are of measured operators only. A network's latency is that of its turns as an operator's is of its passes
-(``lut_db.aggregate``), so it may differ by the machine's drift from what ``chamnet validate`` reports.
+Predictions are of measured operators only. A network's latency is the 10th percentile of the samples of all its turns;
+``chamnet validate`` first takes off by how much the machine was slower in a turn, so it may differ by a few percent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from host.api.problems import answers
 from host.api.schemas import TARGET_ID, TargetId, example
 from host.api.service import Service, Serving
 from host.calibration import error_metrics, predict
-from lut_db.aggregate import Statistics, combine, statistics, summary_statistics
+from lut_db.aggregate import QUANTILE, combine, quantile, summary_statistics
 from lut_db.lut import LatencyLut, MissingOpsError
 from lut_db.records import Calibration, NetworkMeasurement, Target
 from ops_catalog.graphfile import graph_from_json
@@ -119,17 +119,20 @@ def _by_network(rows: Sequence[NetworkMeasurement]) -> list[_Turns]:
 
 
 def _turns(rows: Sequence[NetworkMeasurement]) -> _Turns | None:
-    told = [found.latency_ns for found in map(_statistics, rows) if found.samples]
+    told = [row for row in rows if row.summary is not None or any(row.bursts_ns)]
     if not told:
         return None
-    doubts = list(dict.fromkeys(doubt for row in rows for doubt in row.doubts))
-    return _Turns(rows[0], combine(told), len(told), doubts)
+    doubts = list(dict.fromkeys(doubt for row in told for doubt in row.doubts))
+    return _Turns(rows[0], _latency_ns(told), len(told), doubts)
 
 
-def _statistics(row: NetworkMeasurement) -> Statistics:
-    if row.summary is not None:
-        return summary_statistics(row.summary, row.overhead_ns)
-    return statistics(row.bursts_ns, row.loops, row.overhead_ns)
+def _latency_ns(rows: Sequence[NetworkMeasurement]) -> float:
+    """Of the samples of all turns; where an engine tells only summaries, of these."""
+    samples = [ns / row.loops - row.overhead_ns for row in rows for burst in row.bursts_ns for ns in burst]
+    if samples:
+        return quantile(sorted(samples), QUANTILE)
+    told = [(row.summary, row.overhead_ns) for row in rows if row.summary is not None]
+    return combine([summary_statistics(summary, overhead_ns).latency_ns for summary, overhead_ns in told])
 
 
 def _row(lut: LatencyLut, calibrations: Mapping[str, Calibration], turns: _Turns) -> NetworkRow:

@@ -191,6 +191,14 @@ def test_an_unknown_type_is_not_found_and_the_known_ones_are_named(client: TestC
     assert "conv2d" in answer.json()["known"]
 
 
+def test_a_type_of_any_letters_is_answered_in_words(client: TestClient) -> None:
+    address = f"/v1/targets/{TARGET.id}/columns"
+    for name in ("a\r\nb", "\u6f22", '"'):
+        assert client.get(address, params={"type": name}).status_code == 404
+        seen = client.get(address, params={"type": name}, headers={"If-None-Match": "*"})
+        assert seen.status_code in (304, 404)
+
+
 def test_networks_stand_beside_what_the_calibrated_table_says(client: TestClient) -> None:
     known, unseen = networks()
     rows = {row["name"]: row for row in get(client, LARGE, "validation")["networks"]}

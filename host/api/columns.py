@@ -5,6 +5,7 @@ Prices are those of operators, whatever an engine runs for them: each in the che
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -28,7 +29,7 @@ MOST_DRAWN = 20_000
 USUALLY_DRAWN = 5_000
 
 Axis = Literal["in_channels", "out_channels", "height", "width", "kernel", "stride", "groups"]
-Fixed = Annotated[int | None, Query(description="only operators with this number")]
+Fixed = Annotated[int | None, Query(ge=0, le=1 << 31, description="only operators with this number")]
 
 
 class TypeCount(BaseModel):
@@ -105,7 +106,7 @@ def get_columns(
     """Operators of one type as columns of numbers."""
     target = service.target(target_id)
     asked = dict(zip(AXES, (in_channels, out_channels, height, width, kernel, stride, groups), strict=True))
-    tag = "-".join(map(str, (service.store.lookups.version(target), type, along, limit, *asked.values())))
+    tag = f"{service.store.lookups.version(target)}-{_digest(type, along, limit, *asked.values())}"
     if (same := unchanged(request, tag)) is not None:
         return same
     rows = _rows(service, target, type)
@@ -120,6 +121,11 @@ def get_columns(
 def cheapest(found: Found | None) -> Price | None:
     """The price in the cheapest context; None where there is none."""
     return min(found.contexts, key=lambda price: price.latency_ns, default=None) if found else None
+
+
+def _digest(*asked: object) -> str:
+    """Of what was asked, in letters that a header may hold."""
+    return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
 
 
 def _keys_by_type(service: Service, target: Target) -> Mapping[str, Sequence[str]]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -53,9 +55,10 @@ def export_target(store: LutStore, target: Target, path: Path) -> int:
 
 
 def import_file(store: LutStore, path: Path) -> tuple[Target, int]:
-    """Reads a JSON Lines or Parquet file into the store; returns its target and the number of measurements.
+    """Reads a JSON Lines or Parquet file into the store; returns its target and how many measurements it holds.
 
-    The file is read twice: once to see that every row can be understood, then to store it in batches.
+    The file is read twice: once to see that every row can be understood, then to store it in batches. What the store
+    has already, imported before or measured here, is not stored again.
 
     Raises:
         ExchangeError: a row cannot be understood; nothing was imported.
@@ -65,8 +68,11 @@ def import_file(store: LutStore, path: Path) -> tuple[Target, int]:
     natives = [row for row in _read(path) if isinstance(row, NativeOp)]
     store.put_lowerings(target, [row for row in _read(path) if isinstance(row, Lowering)], natives)
     measurements, count = (row for row in _read(path) if isinstance(row, Measurement)), 0
+    known = Counter(map(_digest, store.measurements(target)))
     while part := list(islice(measurements, BATCH)):
-        store.append(target, Session(0.0, "import", path.name, {}, {}), part, _batch_id(target, part))
+        new = [row for row in part if not _counted_off(known, row)]
+        if new:
+            store.append(target, Session(0.0, "import", path.name, {}, {}), new, str(uuid.uuid4()))
         count += len(part)
     energies = (row for row in _read(path) if isinstance(row, EnergyMeasurement))
     while metered := list(islice(energies, ENERGY_BATCH)):
@@ -214,9 +220,13 @@ _MAKERS: dict[str, Callable[[dict[str, Any]], Row]] = {
 }
 
 
-def _batch_id(target: Target, rows: Iterable[Measurement]) -> str:
-    """The same for the same content, so that a second import is recognised."""
-    digest = hashlib.sha256(target.key.encode())
-    for row in rows:
-        digest.update(repr(row).encode())
-    return digest.hexdigest()[:36]
+def _counted_off(known: Counter[bytes], row: Measurement) -> bool:
+    """Whether the store has a row; each of those that it has stands for one, since equal ones are several passes."""
+    digest = _digest(row)
+    known[digest] -= 1
+    return known[digest] >= 0
+
+
+def _digest(row: Measurement) -> bytes:
+    """The same for the same content."""
+    return hashlib.sha256(repr(row).encode()).digest()

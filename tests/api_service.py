@@ -115,7 +115,7 @@ def _fill_plain(store: LutStore) -> None:
     store.append(TARGET, SESSION, rows, "batch-1")
     store.quarantine(TARGET, [Quarantined(BROKEN, "crash", "the engine ended with signal 11")])
     store.put_calibration(TARGET, Calibration("macro", 1.02, 0.0, 40.0, ("a", "b"), (0.01, -0.01), created_at=2.0))
-    store.put_staircases(TARGET, {("conv2d", "out_channels"): 8})
+    store.put_staircases(TARGET, {("conv2d", "out"): 8})
 
 
 def _fill_layouts(store: LutStore) -> None:

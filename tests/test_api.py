@@ -103,7 +103,7 @@ def test_a_target_tells_what_was_learned_about_it(client: TestClient) -> None:
     body = client.get(HERE).json()
     assert body["target"]["id"] == TARGET.id
     assert [(row["family"], row["networks"]) for row in body["calibrations"]] == [("macro", 2)]
-    assert body["staircases"] == [{"op_type": "conv2d", "axis": "out_channels", "step": 8}]
+    assert body["staircases"] == [{"op_type": "conv2d", "axis": "out", "step": 8}]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "local-cpu"])

@@ -272,8 +272,8 @@ def test_the_version_changes_with_whatever_is_added(store: LutStore) -> None:
         lambda: store.quarantine(TARGET, [Quarantined("b", "crash", "signal")]),
         lambda: store.append_network(TARGET, SESSION, [network], "network"),
         lambda: store.put_calibration(TARGET, Calibration("", 1.0, 0.0, 0.0, (), ())),
-        lambda: store.put_staircases(TARGET, {("conv2d", "out_channels"): 8}),
-        lambda: store.put_staircases(TARGET, {("conv2d", "out_channels"): 16}),
+        lambda: store.put_staircases(TARGET, {("conv2d", "out"): 8}),
+        lambda: store.put_staircases(TARGET, {("conv2d", "out"): 16}),
         lambda: lower(store, "a", "plain", "a"),
     ]
     seen, other = [store.lookups.version(TARGET)], store.lookups.version(OTHER)

@@ -250,6 +250,22 @@ def test_a_table_survives_export_and_import_twice(store: LutStore, kind: str, tm
         assert list(other.measurements(TARGET)) == list(store.measurements(TARGET))
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_table_that_is_imported_where_it_came_from_brings_only_what_lacks(
+    store: LutStore, kind: str, tmp_path: Path
+) -> None:
+    fill(store, 1000, 1000)
+    file = tmp_path / f"table.{kind}"
+    export_target(store, TARGET, file)
+    before = list(store.measurements(TARGET))
+    import_file(store, file)
+    assert list(store.measurements(TARGET)) == before
+    with open_store(tmp_path / "other.db") as other:
+        fill(other, 1000)
+        import_file(other, file)
+        assert sorted(map(repr, other.measurements(TARGET))) == sorted(map(repr, before))
+
+
 def test_csv_has_one_row_an_entry(store: LutStore, tmp_path: Path) -> None:
     fill(store, 1000)
     assert export_target(store, TARGET, tmp_path / "table.csv") == 3

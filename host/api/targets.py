@@ -43,7 +43,7 @@ class CalibrationRow(BaseModel):
 class Staircase(BaseModel):
     """In which steps a target computes an axis of an operator type."""
 
-    model_config = example(op_type="conv2d", axis="out_channels", step=8)
+    model_config = example(op_type="conv2d", axis="out", step=8)
 
     op_type: str
     axis: str

@@ -17,9 +17,13 @@ from fastapi.testclient import TestClient
 
 from host.api.app import create_app
 from host.api.service import ServiceConfig
+from host.devices import choose_cpus, find_unit
+from host.profile import profile
+from host.setting import Progress, Setting, Workload
 from lut_db.records import Calibration, Device, Lowering, Measurement, Quarantined, Session, Target
 from lut_db.samples import AccuracySample, open_samples
 from lut_db.store import LutStore, open_store
+from ops_catalog.networks import build_network
 from ops_catalog.ops import make_op
 from ops_catalog.spec import NativeOp, TensorSpec
 
@@ -30,6 +34,7 @@ TARGET = Target("local-cpu", "litert", "2.3.0", "cpu", "float32", 1, (1,), "avx2
 LAYOUTS = replace(TARGET, engine="onnxruntime", engine_version="1.32.0")
 """A target whose engine stores images in two ways, so that an operator has several prices."""
 SESSION = Session(1_764_000_000.0, "1", "42", {"load1": 0.5}, {"load1": 0.7}, ((0.0, 1000), (0.5, 1100)))
+NETWORK = "mobilenet-v2-0.35-96"
 CHANNELS = tuple(range(8, 104, 8))
 OVERHEAD_NS = 100
 
@@ -104,6 +109,14 @@ def fill(db: Path) -> None:
         _fill_layouts(store)
     with open_samples(db) as samples:
         samples.put([_sample(number) for number in range(24)])
+
+
+def fill_with_network(db: Path) -> None:
+    """The same, and the operators of NETWORK on the fake engine."""
+    fill(db)
+    with open_store(db) as store:
+        workload = Workload(graphs=(build_network(NETWORK),))
+        profile(store, find_unit("local-cpu"), Setting("fake", choose_cpus(1)), workload, Progress())
 
 
 def _fill_plain(store: LutStore) -> None:

@@ -24,19 +24,14 @@ from benchmarks.fuzz_models import damaged
 from host.api.parse_worker import answer
 from host.api.problems import Problem
 from host.api.uploads import ParseLimits, Parser
-from host.devices import choose_cpus, find_unit
 from host.predict import open_predictor
-from host.profile import profile
-from host.setting import Progress, Setting, Workload
-from lut_db.store import open_store
 from ops_catalog.build import single
 from ops_catalog.export import export_graph
 from ops_catalog.networks import build_network
-from tests.api_service import Served, fill, in_process, new_token, serve
+from tests.api_service import NETWORK, Served, fill_with_network, in_process, new_token, serve
 from tests.test_ops import CASES
 from tests.test_ops import make as make_op
 
-NETWORK = "mobilenet-v2-0.35-96"
 PATH = "/v1/predictions/model"
 OCTETS = {"content-type": "application/octet-stream"}
 SEEDS = range(12)
@@ -45,10 +40,7 @@ SEEDS = range(12)
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("uploads") / "lut.db"
-    fill(path)
-    with open_store(path) as store:
-        workload = Workload(graphs=(build_network(NETWORK),))
-        profile(store, find_unit("local-cpu"), Setting("fake", choose_cpus(1)), workload, Progress())
+    fill_with_network(path)
     return path
 
 

@@ -13,18 +13,23 @@ import pyarrow.parquet
 import pytest
 
 from host.client import Client, Job, JobFailed, MissingOperators, ServiceError, Unreachable
-from host.devices import choose_cpus, find_unit
 from host.errors import HostError
 from host.predict import open_predictor
-from host.profile import profile
-from host.setting import Progress, Setting, Workload
-from lut_db.store import open_store
 from ops_catalog.export import export_graph
 from ops_catalog.networks import build_network
 from search.spaces import space_named
-from tests.api_service import LAYOUTS, RELU, TARGET, conv, fill, latency_of, new_token, serve
+from tests.api_service import (
+    LAYOUTS,
+    NETWORK,
+    RELU,
+    TARGET,
+    conv,
+    fill_with_network,
+    latency_of,
+    new_token,
+    serve,
+)
 
-NETWORK = "mobilenet-v2-0.35-96"
 SMALL = "gelu(1x8x8x8;float32)"
 GENOME = (0, 0, 0, 0, 0, 1, 2, 0)
 
@@ -32,10 +37,7 @@ GENOME = (0, 0, 0, 0, 0, 1, 2, 0)
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("client") / "lut.db"
-    fill(path)
-    with open_store(path) as store:
-        workload = Workload(graphs=(build_network(NETWORK),))
-        profile(store, find_unit("local-cpu"), Setting("fake", choose_cpus(1)), workload, Progress())
+    fill_with_network(path)
     return path
 
 

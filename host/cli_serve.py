@@ -67,7 +67,7 @@ def _check(config: ServiceConfig) -> None:
     """Raises HostError where others could reach the service and no token keeps them out; LutError."""
     with open_store(config.db) as store:
         usable = [token for token in store.tokens.all() if token.revoked_at is None]
-    if not config.loopback and not usable:
+    if not config.reads_openly and not usable:
         raise HostError(
             f"a service that others reach must have a token, but {config.db} has none; make one with "
             f"'chamnet token create NAME --db {config.db}'"

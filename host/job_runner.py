@@ -85,17 +85,17 @@ def _run(jobs: JobStore, job: Job, runner: str, db: str) -> Outcome:
         except LutError:
             return True  # the database cannot be written now: the command goes on
 
-    try:
-        with work_folder(runner) as folder:
+    with work_folder(runner) as folder:
+        try:
             _supply(job, folder, db)
             child, lines = _start(job, folder, db)
-            with suppress(LutError):
-                jobs.started(job.uid, runner)
-            stopped = follow(child, lines, beat)
-            return outcome_of(child.returncode, stopped, folder, db)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        return Outcome("failed", error=f"the command must start, but got: {reason}")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            return Outcome("failed", error=f"the command must start, but got: {reason}")
+        with suppress(LutError):
+            jobs.started(job.uid, runner)
+        stopped = follow(child, lines, beat)
+        return outcome_of(child.returncode, stopped, folder, db)
 
 
 def _supply(job: Job, folder: Path, db: str) -> None:
@@ -173,7 +173,12 @@ def _newest(pipe: int, wait_s: float) -> Told | None:
 def outcome_of(status: int, stopped: bool, folder: Path, db: str) -> Outcome:
     """What a command's exit status and output mean."""
     if status in (EXIT_DONE, EXIT_PARTLY):
-        return Outcome("done", json.loads((folder / "stdout").read_bytes()), exit_status=status)
+        try:
+            return Outcome("done", json.loads((folder / "stdout").read_bytes()), exit_status=status)
+        except (OSError, ValueError) as error:
+            return Outcome(
+                "failed", error=f"what the command prints must be JSON, but got: {error}", exit_status=status
+            )
     if stopped:
         return Outcome("cancelled", exit_status=status)
     return Outcome("failed", _missing(folder), _error(status, folder, db), status)

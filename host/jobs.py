@@ -42,6 +42,8 @@ async def keep_jobs(service: Service) -> None:
                 await asyncio.to_thread(tidy, service.config.db, jobs)
         except (LutError, OSError) as error:
             log.warning("jobs wait: %s", error)
+        except Exception:
+            log.exception("jobs wait")
         await asyncio.sleep(TICK_S)
 
 
@@ -75,7 +77,7 @@ class Lanes:
 def has_work(jobs: JobStore, kind: str) -> bool:
     """Whether a runner would find a job: one that waits while none runs, or one whose runner is gone."""
     running = jobs.page("running", kind, limit=1)
-    return all(_is_lost(job) for _, job in running) and bool(running or jobs.page("queued", kind, limit=1))
+    return all(_is_lost(job) for _, job in running) and bool(running or jobs.count("queued", kind))
 
 
 def start_runner(kind: str, db: str) -> subprocess.Popen[bytes]:
@@ -89,7 +91,9 @@ def start_runner(kind: str, db: str) -> subprocess.Popen[bytes]:
 
 def tidy(db: str, jobs: JobStore) -> None:
     """Removes uploads of jobs that were cancelled before they ran, or given up."""
-    waiting = [job for state in ("queued", "running") for _, job in jobs.page(state, "import", limit=MOST_KEPT)]
+    waiting = [
+        job for state in ("queued", "running") for _, job in jobs.page(state, "import", limit=MOST_KEPT, whole=True)
+    ]
     remove_abandoned(shared_folder(db), {str(job.request.get("upload")) for job in waiting})
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
 from lut_db import tables
 from lut_db.database import reading, writing
@@ -65,6 +65,8 @@ class Job:
 
 
 COLUMNS = [tables.job.c[field.name] for field in fields(Job)]
+LARGE = ("request", "result")
+"""What may be megabytes: a list of jobs is read without it."""
 
 
 class JobStore:
@@ -89,16 +91,30 @@ class JobStore:
         with reading(self._engine) as connection:
             return _get(connection, uid)
 
+    def revision(self, uid: str) -> int | None:
+        """Of a job; None for an unknown one."""
+        with reading(self._engine) as connection:
+            return connection.scalar(select(tables.job.c.revision).where(tables.job.c.uid == uid))
+
+    def count(self, state: str, kind: str) -> int:
+        """How many jobs of a kind are in a state."""
+        table = tables.job
+        query = select(func.count()).select_from(table).where(table.c.state == state, table.c.kind == kind)
+        with reading(self._engine) as connection:
+            return connection.scalar(query) or 0
+
     def page(
-        self, state: str = "", kind: str = "", before: int | None = None, limit: int = 100
+        self, state: str = "", kind: str = "", before: int | None = None, limit: int = 100, whole: bool = False
     ) -> list[tuple[int, Job]]:
         """Jobs with their row ids, newest first; of one state or kind if named.
 
         Args:
             before: row id of the last job of the page before.
+            whole: also what is LARGE, else empty.
         """
         table = tables.job
-        query = select(table.c.id, *COLUMNS).order_by(table.c.id.desc()).limit(limit)
+        columns = [column for column in COLUMNS if whole or column.name not in LARGE]
+        query = select(table.c.id, *columns).order_by(table.c.id.desc()).limit(limit)
         for column, value in ((table.c.state, state), (table.c.kind, kind)):
             if value:
                 query = query.where(column == value)
@@ -114,7 +130,8 @@ class JobStore:
         after ATTEMPTS it fails.
         """
         table = tables.job
-        query = select(table).where(table.c.kind == kind, table.c.state.in_(("queued", "running"))).order_by(table.c.id)
+        mine = table.c.kind == kind, table.c.state.in_(("queued", "running"))
+        query = select(*_STANDING).where(*mine).order_by(table.c.id)
         with writing(self._engine) as connection:
             # where writers are not one after another, the second waits for these rows
             rows = connection.execute(query.with_for_update()).all()
@@ -128,13 +145,9 @@ class JobStore:
             uid = connection.scalar(queued.limit(1))
             return _take(connection, uid, runner) if uid is not None else None
 
-    def hand_over(self, uid: str, runner: str, to: str) -> bool:
-        """Makes another the runner of a job; False when it is no longer this runner's."""
-        return self._as_runner(uid, runner, lambda row: {"runner": to, "heartbeat_at": time.time()}) is not None
-
-    def started(self, uid: str, runner: str, progress: Mapping[str, Any] | None = None) -> bool:
+    def started(self, uid: str, runner: str) -> bool:
         """Notes that a job's command has begun; False when it should not go on."""
-        return self._beat(uid, runner, progress, {"started_at": time.time()})
+        return self._beat(uid, runner, None, {"started_at": time.time()})
 
     def beat(self, uid: str, runner: str, progress: Mapping[str, Any] | None = None) -> bool:
         """The heartbeat; False when the job is no longer this runner's or a cancel was asked.
@@ -175,12 +188,18 @@ class JobStore:
     def _as_runner(self, uid: str, runner: str, values: Callable[[Row[Any]], Mapping[str, Any]]) -> Row[Any] | None:
         """Changes a job that is the runner's; returns what it was."""
         table = tables.job
-        mine = select(table).where(table.c.uid == uid, table.c.runner == runner, table.c.state == "running")
+        mine = select(*_STANDING).where(table.c.uid == uid, table.c.runner == runner, table.c.state == "running")
         with writing(self._engine) as connection:
             row = connection.execute(mine.with_for_update()).first()
             if row is not None:
                 _change(connection, uid, values(row))
             return row
+
+
+_STANDING = [
+    tables.job.c[name]
+    for name in ("uid", "state", "runner", "heartbeat_at", "attempts", "cancel_asked", "revision", "progress")
+]
 
 
 def _take(connection: Connection, uid: str, runner: str) -> Job | None:
@@ -221,5 +240,5 @@ def _row(job: Job) -> dict[str, Any]:
 
 
 def _job(row: Row[Any]) -> Job:
-    values = {column.name: row._mapping[column.name] for column in COLUMNS}
-    return Job(**{**values, "arguments": tuple(values["arguments"])})
+    values = {**dict.fromkeys(LARGE), **{name: row._mapping[name] for name in row._mapping if name != "id"}}
+    return Job(**{**values, "request": values["request"] or {}, "arguments": tuple(values["arguments"])})

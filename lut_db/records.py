@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +66,12 @@ class Target:
     def id(self) -> str:
         """What it is called in URLs: 12 hex digits that follow from the key, so the same in every database."""
         return hashlib.sha256(self.key.encode()).hexdigest()[:12]
+
+
+def targets_named(targets: Sequence[Target], name: str) -> list[Target]:
+    """The target of that name or key, or those whose name contains the text."""
+    exact = [target for target in targets if name in (target.name, target.key)]
+    return exact or [target for target in targets if name in target.name]
 
 
 @dataclass(frozen=True, slots=True)

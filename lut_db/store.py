@@ -34,6 +34,7 @@ from lut_db.records import (
     Quarantined,
     Session,
     Target,
+    targets_named,
 )
 from lut_db.repricing import put_parts, reprice
 from lut_db.rows import (
@@ -119,9 +120,7 @@ class LutStore:
             LutError: none, or several.
         """
         known = self.targets()
-        found = [target for target in known if name in (target.name, target.key)] or [
-            target for target in known if name in target.name
-        ]
+        found = targets_named(known, name)
         if len(found) == 1:
             return found[0]
         listed = ", ".join(target.name for target in found or known) or "none yet"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 
 from lut_db.samples import AccuracySample
@@ -27,9 +28,10 @@ IMAGENET = "imagenet"
 SHORTENED = "accel-nasbench shortened"
 
 
-def builtin_samples(space: str) -> list[AccuracySample]:
+@cache
+def builtin_samples(space: str) -> tuple[AccuracySample, ...]:
     """Samples of a space that are known without any training here; none for most."""
-    return list(BUILTIN[space]()) if space in BUILTIN else []
+    return tuple(BUILTIN[space]()) if space in BUILTIN else ()
 
 
 def _accel_nasbench() -> Iterator[AccuracySample]:

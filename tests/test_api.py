@@ -422,9 +422,11 @@ def test_a_network_is_a_model_file(format: str, client: TestClient) -> None:
     assert answer.headers["content-disposition"] == f'attachment; filename="macro-{GENOME}-float32.{format}"'
 
 
-@pytest.mark.parametrize("genome", ["1", "a", "9-9-9-9-9-9-9-9", "1-1-2-1-1-1-2-" + "9" * 300])
+@pytest.mark.parametrize("genome", ["1", "a", "9-9-9-9-9-9-9-9", "1-1-2-1-1-1-2-" + "9" * 300,
+                                    "1%0A-1-2-1-1-1-2-0", "1%0D%0A-1-2-1-1-1-2-0", "%D9%A1-1-2-1-1-1-2-0"])  # fmt: skip
 def test_a_genome_that_is_none_says_what_must_hold(genome: str, client: TestClient) -> None:
-    assert "must" in problem(client.get(f"/v1/spaces/macro/networks/{genome}"), 404, "unknown-network")["detail"]
+    for path in (f"/v1/spaces/macro/networks/{genome}", f"/v1/spaces/macro/networks/{genome}/model"):
+        assert "must" in problem(client.get(path), 404, "unknown-network")["detail"]
 
 
 def test_accuracies_are_those_of_a_search(client: TestClient, db: Path) -> None:

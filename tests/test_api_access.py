@@ -150,6 +150,19 @@ def test_other_hosts_names_are_refused(name: str, status: int, db: Path) -> None
     assert status == 200 or answer.headers["content-type"] == "application/problem+json"
 
 
+def test_under_another_name_reading_needs_a_token_since_a_proxy_may_bring_others(
+    db: Path, tokens: dict[str, str]
+) -> None:
+    with in_process(db, allowed_hosts=("nas.example",)) as client:
+        assert client.get("/v1/targets").status_code == 401
+        assert client.get("/v1/targets", headers=bearer(tokens["reader"])).status_code == 200
+
+
+def test_a_service_answers_on_each_address_of_this_computer(db: Path) -> None:
+    with in_process(db, host="127.0.0.2") as client:
+        assert client.get("/v1/health", headers={"Host": "127.0.0.2:8420"}).status_code == 200
+
+
 def test_what_others_reach_is_named_by_address_or_as_allowed(db: Path) -> None:
     with in_process(db, host="0.0.0.0", allowed_hosts=("nas.example",)) as client:
         found = [client.get("/v1/health", headers={"Host": name}).status_code

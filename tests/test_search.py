@@ -325,7 +325,7 @@ def test_the_builtin_samples_lie_in_their_spaces() -> None:
     published = builtin_samples("chamnet-mobile")
     assert len(published) == 28
     assert {sample.recipe for sample in published} == {"chamnet", "slim-v2"}
-    assert builtin_samples("macro") == []
+    assert builtin_samples("macro") == ()
 
 
 def test_few_builtin_samples_show_as_uncertainty_far_from_them(tmp_path: Path) -> None:

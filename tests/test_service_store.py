@@ -169,7 +169,6 @@ def test_a_job_whose_runner_is_gone_is_taken_by_another(store: LutStore) -> None
     assert not store.jobs.beat(uid, "a", {"stage": "too late"})
     assert not store.jobs.started(uid, "a")
     assert not store.jobs.end(uid, "a", "failed", None, "too late", 1)
-    assert not store.jobs.hand_over(uid, "a", "c")
     assert get(store.jobs, uid) == before
 
 
@@ -228,13 +227,16 @@ def test_the_revision_grows_with_what_a_person_would_see(store: LutStore) -> Non
     assert get(store.jobs, uid).progress == {**told, "done": 2}
 
 
-def test_a_job_is_handed_over_to_its_child(store: LutStore) -> None:
-    uid = store.jobs.add("search", {}, [], "ci").uid
-    claim(store.jobs, "service")
-    assert store.jobs.hand_over(uid, "service", "child")
-    assert not store.jobs.beat(uid, "service")
-    assert store.jobs.beat(uid, "child")
-    assert get(store.jobs, uid).attempts == 1
+def test_jobs_are_listed_without_what_is_large_unless_asked_for_whole(store: LutStore) -> None:
+    uid = store.jobs.add("search", {"space": "macro"}, ["search"], "ci").uid
+    claim(store.jobs, "a")
+    assert store.jobs.revision(uid) == 2
+    store.jobs.end(uid, "a", "done", {"front": 3}, "", 0)
+    (light,), (whole,) = ([job for _, job in store.jobs.page(whole=all)] for all in (False, True))
+    assert (light.request, light.result, light.arguments) == ({}, None, ("search",))
+    assert whole == get(store.jobs, uid)
+    assert [store.jobs.count(state, "search") for state in ("queued", "done")] == [0, 1]
+    assert store.jobs.revision("nobody") is None
 
 
 def test_a_job_ends_only_in_a_state_of_an_end(store: LutStore) -> None:

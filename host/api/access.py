@@ -1,7 +1,7 @@
 """Who may do what: bearer tokens, checked before anything of a request is read.
 
-A service on a loopback address is open for reading; writing needs a token that may write. On any other address
-everything under ``/v1`` needs a token, ``/v1/health`` apart. A token that is sent must be valid in every case.
+A service on a loopback address, without another name, is open for reading; writing needs a token that may write. On any
+other, everything under ``/v1`` needs a token, ``/v1/health`` apart. A token that is sent must be valid in every case.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Access:
     Raises nothing; what is refused is answered.
     """
 
-    def __init__(self, app: ASGIApp, loopback: bool, rate: float) -> None:
+    def __init__(self, app: ASGIApp, reads_openly: bool, rate: float) -> None:
         self._app = app
-        self._loopback = loopback
+        self._reads_openly = reads_openly
         self._buckets = TokenBuckets(rate)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,7 +51,7 @@ class Access:
     async def _admit(self, scope: Scope) -> None:
         sent = Headers(scope=scope).get("authorization")
         if sent is None:
-            if not self._loopback and scope["path"] not in OPEN:
+            if not self._reads_openly and scope["path"] not in OPEN:
                 raise _unauthorised(f"every request must have a token; {_MAKE.format('')}")
             return
         token = await _found(scope, sent)

@@ -15,7 +15,7 @@ from host.api.problems import Problem, answers
 from host.api.schemas import example
 from host.api.service import Service, Serving
 from host.api.spaces import known_space
-from lut_db.samples import AccuracySample, open_samples
+from lut_db.samples import AccuracySample
 from search.builtin import builtin_samples
 from search.cells import Arithmetic, build_cells
 from search.features import training_inputs
@@ -139,8 +139,7 @@ def _fitted(service: Service, space: SearchSpace, arithmetic: Arithmetic, asked:
 
 def _samples(service: Service, space: str, dataset: str) -> list[AccuracySample]:
     """What is stored, and what ships; a reader stores nothing."""
-    with open_samples(service.config.db) as store:
-        stored = store.samples(space, dataset)
+    stored = service.samples.samples(space, dataset)
     known = {sample.key for sample in stored}
     ships = (sample for sample in builtin_samples(space) if dataset in ("", sample.dataset))
     return [*stored, *(sample for sample in ships if sample.key not in known)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -60,10 +59,7 @@ COMMON = (400, 401, 405, 413, 422, 429, 500, 503)
 DESCRIPTION = """What operators and networks cost on devices that were measured, and what was found with it.
 
 Latencies are nanoseconds (`latency_ns`), energies microjoules (`energy_uj`), times seconds since the epoch in UTC.
-Reading is open on a loopback address; writing, and everything on any other address, needs a bearer token."""
-
-
-log = logging.getLogger("chamnet.service")
+Reading is open on a loopback address without another name; writing, and everything else, needs a bearer token."""
 
 
 class Health(BaseModel):
@@ -90,7 +86,7 @@ def create_app(config: ServiceConfig, ending: Callable[[], bool] = lambda: False
         app.include_router(router)
     app.state.methods = [(route.path_regex, route.methods or ()) for route in _routes()]
     pages.add_pages(app)
-    app.openapi = _described(app, config.loopback)  # type: ignore[method-assign]
+    app.openapi = _described(app, config.reads_openly)  # type: ignore[method-assign]
     return app
 
 
@@ -101,6 +97,7 @@ def _life(config: ServiceConfig, ending: Callable[[], bool]) -> Callable[[FastAP
     async def life(app: FastAPI) -> AsyncIterator[None]:
         app.state.service = service = Service(config)
         service.ending = ending
+        await service.parser.start()
         keeper = _keep_jobs(service) if config.run_jobs else None
         try:
             yield
@@ -117,15 +114,7 @@ def _life(config: ServiceConfig, ending: Callable[[], bool]) -> Callable[[FastAP
 def _keep_jobs(service: Service) -> asyncio.Task[None]:
     from host.jobs import keep_jobs
 
-    keeper = asyncio.create_task(keep_jobs(service))
-    keeper.add_done_callback(_tell_end)
-    return keeper
-
-
-def _tell_end(keeper: asyncio.Task[None]) -> None:
-    """Jobs that nobody keeps must not go unnoticed."""
-    if not keeper.cancelled() and (error := keeper.exception()):
-        log.error("jobs are not kept going any more; start the service again", exc_info=error)
+    return asyncio.create_task(keep_jobs(service))
 
 
 def _middleware(config: ServiceConfig) -> list[Middleware]:
@@ -138,7 +127,7 @@ def _middleware(config: ServiceConfig) -> list[Middleware]:
         Middleware(SecurityHeaders),
         Middleware(AllowedHosts, host=config.host, loopback=config.loopback, allowed=config.allowed_hosts),
         *([cors] if config.cors else []),
-        Middleware(access.Access, loopback=config.loopback, rate=config.rate),
+        Middleware(access.Access, reads_openly=config.reads_openly, rate=config.rate),
         Middleware(BodyLimit, upload_mb=config.max_upload_mb),
     ]
 
@@ -159,7 +148,7 @@ def _facts(app: FastAPI) -> APIRouter:
     return router
 
 
-def _described(app: FastAPI, loopback: bool) -> Callable[[], dict[str, Any]]:
+def _described(app: FastAPI, reads_openly: bool) -> Callable[[], dict[str, Any]]:
     """The OpenAPI description with the problem document, and with which paths are open."""
     plain = app.openapi
 
@@ -172,7 +161,7 @@ def _described(app: FastAPI, loopback: bool) -> Callable[[], dict[str, Any]]:
             for model in BaseModel.__subclasses__():
                 _put_examples(schemas.get(model.__name__), model)
             schema["components"]["securitySchemes"] = {"bearer": access.SCHEME}
-            _put_security(schema["paths"], loopback)
+            _put_security(schema["paths"], reads_openly)
         return app.openapi_schema or {}
 
     return described
@@ -189,13 +178,13 @@ def _routes() -> list[APIRoute]:
     return [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 
 
-def _put_security(paths: dict[str, Any], loopback: bool) -> None:
-    """Which paths need a token; on loopback it may be left out where nothing is written."""
+def _put_security(paths: dict[str, Any], reads_openly: bool) -> None:
+    """Which paths need a token; where reading is open it may be left out where nothing is written."""
     for route in _routes():
         writes = access.WRITE in route.dependencies
         for method in route.methods or ():
             operation = paths.get(route.path_format, {}).get(method.lower(), {})
-            operation["security"] = [{"bearer": []}] if writes or not loopback else [{}, {"bearer": []}]
+            operation["security"] = [{"bearer": []}] if writes or not reads_openly else [{}, {"bearer": []}]
             if writes:
                 operation["responses"] |= {str(status): told for status, told in problems.answers(403).items()}
 

@@ -105,7 +105,7 @@ def _tables(service: Service) -> dict[str, list[float | None]]:
 def _measuring(service: Service) -> dict[str, Measuring]:
     """By device, who holds it, and which jobs measure on it."""
     found = {unit: _holder(held) for unit, held in service.store.leases.held().items() if _is_alive(held)}
-    for _, job in service.store.jobs.page(state="running", kind="profile"):
+    for _, job in service.store.jobs.page(state="running", kind="profile", whole=True):
         name = str(job.request.get("device", ""))
         since, heard = job.started_at or job.created_at, job.heartbeat_at or job.created_at
         found[name] = Measuring(by=f"job {job.uid}", since=since, heard_at=heard, job=job.uid)

@@ -19,6 +19,7 @@ from lut_db.jobs import ENDED, Job, JobStore
 
 POLL_S = 0.25
 KEEP_ALIVE_S = 15.0
+FORGOTTEN_S = 1.0
 MOST_STREAMS = 64
 
 
@@ -27,7 +28,7 @@ class Streams:
 
     def __init__(self) -> None:
         self.open = 0
-        self._seen: dict[str, tuple[float, Job | None]] = {}
+        self._seen: dict[str, tuple[float, Job]] = {}
 
     def enter(self) -> None:
         """Raises Problem where too many are open."""
@@ -45,9 +46,17 @@ class Streams:
         """A job as it is now, or was a moment ago."""
         at, job = self._seen.get(uid, (-POLL_S, None))
         if time.monotonic() - at >= POLL_S / 2:
-            job = await run_in_threadpool(jobs.get, uid)
-            self._seen[uid] = (time.monotonic(), job)
+            job = await run_in_threadpool(_newest, jobs, uid, job)
+            now = time.monotonic()
+            self._seen = {uid: seen for uid, seen in self._seen.items() if now - seen[0] < FORGOTTEN_S}
+            if job is not None:
+                self._seen[uid] = (now, job)
         return job
+
+
+def _newest(jobs: JobStore, uid: str, job: Job | None) -> Job | None:
+    """A job, which is read whole only where it has changed."""
+    return job if job is not None and jobs.revision(uid) == job.revision else jobs.get(uid)
 
 
 async def stream_slot(request: Request) -> AsyncIterator[Streams]:

@@ -28,7 +28,7 @@ from host.api.service import Service, Serving
 from host.devices import LOCAL_CPU, REACH
 from host.job_files import shared_folder
 from host.job_runner import TABLE
-from host.phones import answers_to, list_phones
+from host.phones import answers_to
 from lut_db.jobs import ENDED, Job
 
 router = APIRouter(prefix="/v1", tags=["jobs"], responses=answers(404))
@@ -129,6 +129,7 @@ def start_profile(asked: ProfileRequest, request: Request, response: Response, s
 )
 async def start_import(request: Request, response: Response, service: Serving) -> JobBody:
     """Queues the import of a table: the body is a file of JSON Lines or Parquet, as an export writes it."""
+    await run_in_threadpool(_check_queue, service, "import")
     upload, size_bytes = await receive_table(request, await run_in_threadpool(shared_folder, service.config.db))
     asked = {"upload": upload.name, "size_bytes": size_bytes}
     arguments = ["lut", "import", f"{TABLE}{upload.suffix}", "--json"]
@@ -202,13 +203,17 @@ def _queued(
     arguments: Sequence[str],
 ) -> JobBody:  # fmt: skip
     """Adds a job. Raises Problem where too many wait."""
-    jobs = service.store.jobs
-    if len(jobs.page("queued", kind, limit=MOST_WAITING)) >= MOST_WAITING:
-        detail = f"at most {MOST_WAITING} jobs of a kind may wait, but so many do; cancel some, or wait"
-        raise Problem(429, "Too many jobs", detail, "too-many-jobs", headers={"Retry-After": "60"})
-    job = jobs.add(kind, asked, arguments, caller(request))
+    _check_queue(service, kind)
+    job = service.store.jobs.add(kind, asked, arguments, caller(request))
     response.headers["Location"] = f"/v1/jobs/{job.uid}"
     return body_of(job, request=True)
+
+
+def _check_queue(service: Service, kind: str) -> None:
+    """Raises Problem where too many wait."""
+    if service.store.jobs.count("queued", kind) >= MOST_WAITING:
+        detail = f"at most {MOST_WAITING} jobs of a kind may wait, but so many do; cancel some, or wait"
+        raise Problem(429, "Too many jobs", detail, "too-many-jobs", headers={"Retry-After": "60"})
 
 
 def _reach(service: Service, name: str) -> str:
@@ -219,7 +224,7 @@ def _reach(service: Service, name: str) -> str:
     for device in known:
         if device.name == name:
             return str(device.facts.get(REACH, name))
-    phones = [phone for phone in list_phones() if phone.is_ready]
+    phones = [phone for phone in service.phones.phones() if phone.is_ready]
     named = [phone.serial for phone in phones if answers_to(phone, name)]
     if len(named) == 1:
         return named[0]

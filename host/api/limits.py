@@ -70,7 +70,7 @@ class AllowedHosts:
 
     def __init__(self, app: ASGIApp, host: str, loopback: bool, allowed: Iterable[str]) -> None:
         self._app = app
-        own = () if loopback else (host, socket.gethostname())
+        own = (host,) if loopback else (host, socket.gethostname())
         self._names = {name.lower() for name in (*LOOPBACK, *own, *allowed)}
         self._addresses = not loopback
 
@@ -130,7 +130,8 @@ def _counted(receive: Receive, limit: int) -> Receive:
 
 
 def _too_large(limit: int) -> str:
-    return f"a body must be at most {limit // MIB} MiB here, but is larger; split it, or serve with --max-upload-mb"
+    advice = "split it" if limit == JSON_MIB * MIB else "split it, or serve with --max-upload-mb"
+    return f"a body must be at most {limit // MIB} MiB here, but is larger; {advice}"
 
 
 def check_batch(count: int, most: int, what: str) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from time import perf_counter
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 
@@ -81,20 +79,7 @@ class PredictionRequest(BaseModel):
         return self
 
 
-@asynccontextmanager
-async def _parser_life(app: FastAPI) -> AsyncIterator[None]:
-    """Lets a child wait for uploads as long as the service lives."""
-    parser = app.state.service.parser
-    await parser.start()
-    try:
-        yield
-    finally:
-        await parser.close()
-
-
-router = APIRouter(
-    prefix="/v1", tags=["predictions"], dependencies=[READ], responses=answers(404), lifespan=_parser_life
-)
+router = APIRouter(prefix="/v1", tags=["predictions"], dependencies=[READ], responses=answers(404))
 
 
 @router.post("/predictions")

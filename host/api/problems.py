@@ -200,7 +200,7 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
 
 
 def _missing(error: MissingOpsError) -> Problem:
-    extra = {"missing": [op.key for op in error.operators], "command": how_to_measure(error.target)}
+    extra = {"missing": [op.key for op in error.operators], "measure_with": how_to_measure(error.target)}
     return Problem(422, "Operators without a price", str(error), "missing-operators", extra)
 
 

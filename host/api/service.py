@@ -16,7 +16,8 @@ from host.api.phone_watch import PhoneWatch
 from host.api.problems import Problem
 from host.api.uploads import Parser
 from host.predict import Predictor, predictor_of
-from lut_db.records import Target
+from lut_db.records import Target, targets_named
+from lut_db.samples import open_samples
 from lut_db.store import open_store
 
 KEPT = 8
@@ -51,11 +52,16 @@ class ServiceConfig:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this computer reaches it."""
+        """Whether its address is one that only this computer reaches."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    @property
+    def reads_openly(self) -> bool:
+        """Whether reading needs no token: under a foreign name a proxy of this computer may bring others, too."""
+        return self.loopback and not self.allowed_hosts
 
 
 class Kept:
@@ -96,6 +102,7 @@ class Service:
         """Raises LutError where the database cannot be opened."""
         self.config = config
         self.store = open_store(config.db)
+        self.samples = open_samples(config.db)
         self.ending: Callable[[], bool] = lambda: False
         """Whether the service was told to end: answers that go on for ever end then."""
         self._targets: dict[str, Target] = {}
@@ -110,6 +117,7 @@ class Service:
     async def close(self) -> None:
         await self.parser.close()
         self.phones.close()
+        self.samples.__exit__(None, None, None)
         self.store.__exit__(None, None, None)
 
     def target(self, id_or_name: str) -> Target:
@@ -132,8 +140,7 @@ class Service:
 
     def _named(self, name: str) -> Target:
         known = list(self._targets.values())
-        found = [target for target in known if name in (target.name, target.key)]
-        found = found or [target for target in known if name in target.name]
+        found = targets_named(known, name)
         if len(found) == 1:
             return found[0]
         listed = [{"id": target.id, "name": target.name} for target in (found or known)[:LISTED]]

@@ -13,7 +13,7 @@ from host.api.answers import NOT_MODIFIED, tagged, unchanged
 from host.api.problems import answers
 from host.api.schemas import EPOCH_S, Counts, TargetId, TargetRow, example
 from host.api.service import Service, Serving
-from lut_db.records import Calibration, Target
+from lut_db.records import Calibration, Target, targets_named
 
 router = APIRouter(prefix="/v1", tags=["targets"], dependencies=[READ])
 
@@ -64,10 +64,8 @@ def list_targets(
     name: Annotated[str, Query(max_length=400, description="only the target of that name, or whose name has it")] = "",
 ) -> TargetList:
     """The tables: what each is valid for, and how much is in it."""
-    targets = service.store.targets()
-    exact = [target for target in targets if name in (target.name, target.key)]
     counts = service.store.lookups.counts()
-    return TargetList(targets=[_row(t, counts) for t in exact or targets if name in t.name or exact])
+    return TargetList(targets=[_row(target, counts) for target in targets_named(service.store.targets(), name)])
 
 
 @router.get("/targets/{target_id}", responses={**answers(404), **NOT_MODIFIED}, response_model=TargetDetail)

@@ -126,8 +126,7 @@ class Parser:
                             await child.input.drain()
                 child.input.write_eof()
         except TimeoutError:
-            detail = f"an upload must go on, and end within {limits.upload_s:g} s, but did not; send it again"
-            raise Problem(408, "Upload stalled", detail, headers={"Connection": "close"}) from None
+            raise stalled(limits.upload_s) from None
 
     async def _answer(self, child: Child) -> bytes:
         """The child's line; not whole where it has ended. Raises Problem."""
@@ -140,6 +139,11 @@ class Parser:
             raise _beyond(422, f"be parsed within {limits.wall_s:g} s, but takes longer") from None
         except ValueError:
             raise _beyond(413, f"tell of itself in {ANSWER_BYTES // MIB} MiB, but needs more") from None
+
+
+def stalled(upload_s: float) -> Problem:
+    detail = f"an upload must go on, and end within {upload_s:g} s, but did not; send it again"
+    return Problem(408, "Upload stalled", detail, headers={"Connection": "close"})
 
 
 def _parsed(line: bytes, limits: ParseLimits) -> Parsed:

@@ -7,6 +7,7 @@ network - its operators, its cost - follows from small tables over the choices o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -166,10 +167,9 @@ def format_genome(genome: Sequence[int]) -> str:
 
 def parse_genome(text: str) -> Genome:
     """The inverse of ``format_genome``. Raises SpecError."""
-    try:
-        return tuple(int(part) for part in text.split("-"))
-    except ValueError:
-        raise SpecError(f"a genome must read like 224-32-1-16, but got {text!r}") from None
+    if not re.fullmatch(r"\d+(-\d+)*", text, re.ASCII):
+        raise SpecError(f"a genome must read like 224-32-1-16, but got {text!r}")
+    return tuple(map(int, text.split("-")))
 
 
 def halved(size: int, *strides: int) -> int:

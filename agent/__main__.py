@@ -38,11 +38,11 @@ def main() -> None:
         wire.write(encode(message) + "\n")
         wire.flush()
 
-    leave = Leaving(lambda: put_back(arguments.hold))
+    leave = Leaving(put_back if arguments.hold else lambda: None)
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, lambda number, _: end_by(number, leave))
-    charging.resume()
     if arguments.hold:
+        charging.resume()
         phone.hold()
     try:
         serve(lines_of(sys.stdin, leave), send)
@@ -50,11 +50,10 @@ def main() -> None:
         leave()
 
 
-def put_back(held: bool) -> None:
+def put_back() -> None:
     """What was changed on the phone, charging first."""
     charging.resume()
-    if held:
-        phone.release()
+    phone.release()
 
 
 class Leaving:

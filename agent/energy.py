@@ -45,7 +45,8 @@ def energise(request: Energise, send: Send) -> None:
     meter = open_meter(request.meter, request.meter_options)
     try:
         keeper = getattr(meter, "time", None) or RealTime()
-        bench = Bench(meter, keeper, lengthened(request.plan, meter.facts), {})
+        plan = lengthened(request.plan, meter.facts) if request.models else request.plan
+        bench = Bench(meter, keeper, plan, {})
         if request.models:
             _meter_models(request, bench, send)
         else:

@@ -24,6 +24,7 @@ from host.session import AgentDied, AgentSession, Batch, MeteredBatch
 from host.setting import Circumstances, Progress, Setting, target_of
 from host.transport import Transport
 from host.transport.remote import RemoteTransport
+from lut_db.energy_plans import MeterPlan, planned_s
 from lut_db.records import Target
 from lut_db.store import LutStore
 from ops_catalog.build import single, with_dtype
@@ -39,6 +40,9 @@ accelerator one convolution, which a delegate takes for certain."""
 BATCH_LIMIT_S = 180.0
 MEASURING_LOSSES = 3
 """Times that a device may vanish during one batch, before the batch counts as what ends it."""
+
+LONGER = 2.0
+"""Times as long as planned, metering may take: calls that are long end late."""
 
 RENEW_S = 60.0
 """Between heartbeats of the lease while something else than measuring goes on."""
@@ -166,7 +170,7 @@ class Bench:
             raise AgentDied("lost", str(losses), tuple(files)) from None
 
     def energise(
-        self, files: dict[str, str], meter: str, options: Mapping[str, Any], plan: Plan, whole: bool = False
+        self, files: dict[str, str], meter: str, options: Mapping[str, Any], plan: MeterPlan, whole: bool = False
     ) -> MeteredBatch:
         """Meters model files by id.
 
@@ -179,8 +183,8 @@ class Bench:
             return self.agent.energise(request, limit_s)
 
         models = [Model(id, path) for id, path in files.items()]
-        request = Energise(self.setting.engine, self._options(whole), models, meter, dict(options), plan)
-        limit_s = BATCH_LIMIT_S + 2 * plan.repeats * (plan.window_s + plan.idle_s + 2 * plan.settle_s)
+        request = Energise(self.setting.engine, self._options(whole), models, meter, dict(options), as_plan(plan))
+        limit_s = BATCH_LIMIT_S + LONGER * planned_s(plan)
         try:
             with beating(self._lease):
                 return self._persist(ask, MEASURING_LOSSES)
@@ -265,6 +269,10 @@ class Bench:
         if self._agent is not None:
             self._agent.abandon()
             self._agent = None
+
+
+def as_plan(plan: MeterPlan) -> Plan:
+    return Plan(plan.window_s, plan.idle_s, plan.repeats, plan.settle_s, plan.read_every_s)
 
 
 def _known_probes(store: LutStore, name: str) -> dict[str, int]:

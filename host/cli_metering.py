@@ -152,11 +152,11 @@ def calibrate_command(
     (setting,) = settings_of(unit, asked)
     metering = Metering(meter, _options(meter, meter_option or ()))
     with open_store(db) as store, show.progress("calibrate") as progress:
-        found = calibrate_meter(store, unit, setting, metering, 60 * charge_minutes, progress)
+        told_by, found = calibrate_meter(store, unit, setting, metering, 60 * charge_minutes, progress)
     if as_json:
-        print(json.dumps({"device": unit.name, "meter": meter, **asdict(found)}, indent=1))
+        print(json.dumps({"device": unit.name, **told_by._asdict(), **asdict(found)}, indent=1))
     else:
-        show_calibration(unit.name, meter, found)
+        show_calibration(unit.name, told_by, found)
 
 
 def validate_command(

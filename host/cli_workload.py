@@ -9,11 +9,10 @@ from host.accelerators import runnable
 from host.devices import Unit
 from host.energy import wanted_of
 from host.errors import UsageError
-from host.metering import Metering, changed
+from host.metering import Metering
 from host.setting import Setting, Workload
-from host.two_agents import planned_s
 from host.validate import sample_networks
-from lut_db.energy_plans import PLANS
+from lut_db.energy_plans import PLANS, plan_for, planned_s
 from ops_catalog.networks import build_network
 from ops_catalog.spec import OpSpec
 from ops_catalog.sweep import distinct_operators, load_sweep
@@ -62,6 +61,6 @@ def plan_of(unit: Unit, setting: Setting, workload: Workload, metering: Metering
 def _energy_plan(operators: int, metering: Metering) -> dict[str, Any]:
     """How many would be metered; how long that takes is known where the meter is."""
     count = wanted_of(metering.share, operators)
-    plan = PLANS.get(metering.meter)
-    seconds = None if plan is None else round(count * planned_s(changed(plan, metering.changes)), 1)
-    return {"operators": count, "seconds": seconds}
+    known = metering.meter in PLANS
+    seconds = count * planned_s(plan_for(metering.meter, None, False, metering.changes)) if known else None
+    return {"operators": count, "seconds": None if seconds is None else round(seconds, 1)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from host.bench import Bench, open_bench
@@ -19,13 +19,13 @@ from host.errors import HostError
 from host.learning import learn
 from host.metering import Gauging, Metering, open_gauging
 from host.setting import Progress, Setting, Summary, Workload
-from lut_db.energies import Metered, Network, with_energy
+from lut_db.energies import Metered, Network
 from lut_db.lut import LatencyLut, Lowerings, resolve
 from lut_db.store import LutStore
 from ops_catalog.build import with_dtype
 from ops_catalog.graphfile import graph_to_json
 from ops_catalog.spec import Graph
-from search.energies import complete_energies
+from search.energies import energy_model
 from search.predictors.energy import LEAST, choose
 
 ROUND = 8
@@ -159,10 +159,9 @@ def _next(gauging: Gauging, wanted: _Wanted, summary: EnergySummary, before: Ite
     summary.gave_up = count > 0 and len(summary.refused) >= summary.metered + IN_VAIN
     if count <= 0 or summary.gave_up:
         return []
-    lut = gauging.bench.store.lut(gauging.bench.target)
-    plain = [replace(entry, energy_uj=None) for entry in lut.entries if entry.key in fresh or entry.key in known]
-    entries = tuple(with_energy(entry, known.get(entry.key)) for entry in plain)
-    model = complete_energies(LatencyLut(lut.target, entries, {})).model
+    lut = gauging.bench.store.lut(gauging.bench.target, gauging.choice)
+    entries = tuple(entry for entry in lut.entries if entry.key in fresh or entry.key in known)
+    model = energy_model(LatencyLut(lut.target, entries, {}))
     some = entries if model else [entry for entry in entries if entry.key in fresh]
     return choose(some, count, wanted.usage, model, gauging.bench.setting.seed)
 

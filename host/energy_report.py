@@ -22,7 +22,7 @@ from lut_db.lut import LatencyLut
 from lut_db.records import LutEntry, Target
 from lut_db.store import LutStore
 from ops_catalog.graphfile import graph_from_json
-from search.energies import MADE_UP, Energies, complete_energies
+from search.energies import MADE_UP, Energies, complete_energies, energy_note
 from search.predictors.power_features import shape_of
 
 LOUD = "background:#d6562a;color:#fff;padding:0.8em 1em;font-size:1.2em"
@@ -108,14 +108,13 @@ def _warning(reported: Reported) -> str:
 
 
 def _summary(reported: Reported) -> str:
-    choice = reported.choice
+    choice, name = reported.choice, reported.target.name
     meter = "no meter told anything" if choice is None else f"by {choice.meter}"
-    labels = [entry.energy_label for entry in reported.energies.lut.entries if entry.energy_label]
-    predicted = len(labels) - len(reported.metered)
+    known = energy_note(reported.energies.lut) or f"no energies of {name}"
     return (
-        f"<p>{escape(reported.target.name)}, {escape(meter)}: {len(reported.metered)} operators metered, {predicted} "
-        f"predicted from them, {len(reported.refused)} refused, of {len(reported.lut.entries)} in the table. Net "
-        "energy is what a call adds to the device at rest; total is all that the meter's scope drew meanwhile.</p>"
+        f"<p>{escape(known)}. {len(reported.lut.entries)} operators are in the table, {len(reported.refused)} were "
+        f"refused, {escape(meter)}. Net energy is what a call adds to the device at rest; total is all that the "
+        "meter's scope drew meanwhile.</p>"
     )
 
 

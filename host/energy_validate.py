@@ -117,7 +117,7 @@ def validate_energy(
 def compare_networks(store: LutStore, target: Target, choice: Choice, graphs: Sequence[Graph]) -> list[NetworkEnergy]:
     """Networks that were metered beside the sums of their operators; those that lack either are left out."""
     measured = {_name(metered): metered for metered in store.energies.networks(target, choice)}
-    predictor = predictor_of(store, target)
+    predictor = predictor_of(store, target, choice=choice)
     pairs = [(measured[graph.name], predictor.predict(graph)) for graph in graphs if graph.name in measured]
     return [row for metered, predicted in pairs if (row := _compared(metered, predicted)) is not None]
 

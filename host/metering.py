@@ -6,19 +6,20 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from agent.protocol import Energise, Energised, Plan
-from host.bench import Bench
+from agent.protocol import Energise, Energised
+from host.bench import Bench, as_plan
 from host.devices import LOCAL_CPU, Unit, find_unit
 from host.errors import DeviceUnavailable, UsageError
-from host.session import AgentDied, AgentSession, MeteredBatch
+from host.session import AgentDied, AgentSession
 from host.two_agents import Outside, open_outside
 from lut_db.energies import EnergyMeasurement, Network
 from lut_db.energy import MeterCalibration
 from lut_db.energy_choice import Choice
 from lut_db.energy_plans import MeterPlan, plan_for
+from lut_db.records import Target
 from lut_db.store import LutStore
 
 REPLAY = "replay"
@@ -27,11 +28,9 @@ WITHOUT_ASKING = ("rapl", "odpm", "ina3221", "monsoon", "battery_gauge")
 ON_HOST = ("monsoon", "command")
 """Instruments that hang on this computer, whatever device they meter."""
 PLACES = ("auto", "device", "host")
-AT_ONCE = Plan(0.0, 0.0, 0, 0.0, 0.01)
+AT_ONCE = MeterPlan(0.0, 0.0, 0, 0.0, 0.01)
 """Reads the meter once, to see what it is."""
 READ_LIMIT_S = 60.0
-READINGS = 50
-"""In a window, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +69,7 @@ class Gauging:
 
     @property
     def choice(self) -> Choice:
-        """What energies are: never measured where time or power is made up."""
-        source = self.bench.target.source
-        return Choice(self.meter, "simulated" if self.meter == REPLAY and source == "measured" else source)
+        return choice_of(self.meter, self.bench.target)
 
     def meter_model(self, path: str, of: str | Network) -> EnergyMeasurement | str:
         """What the meter read of a model, or why it read nothing.
@@ -102,8 +99,12 @@ class Gauging:
     def _energise(self, path: str, whole: bool) -> Energised | str:
         if self.outside is not None:
             return self.outside.energise(self.bench, path, self.plan, whole)
-        answer = self.bench.energise({"0": path}, self.meter, self.options, as_plan(self.plan), whole)
-        return only(answer)
+        return self.bench.energise({"0": path}, self.meter, self.options, self.plan, whole).only
+
+
+def choice_of(meter: str, target: Target) -> Choice:
+    """What a meter tells of a target: never measured where time or power is made up."""
+    return Choice(meter, "simulated" if meter == REPLAY and target.source == "measured" else target.source)
 
 
 @contextmanager
@@ -114,10 +115,10 @@ def open_gauging(bench: Bench, unit: Unit, metering: Metering) -> Iterator[Gaugi
         DeviceUnavailable: it cannot be read, with the reason; or it is a gauge that was never calibrated.
     """
     with _reader(bench, unit, metering) as (meter, outside):
-        facts = _facts(outside.facts() if outside else bench.energise({}, meter, metering.options, AT_ONCE))
+        facts = (outside.facts() if outside else bench.energise({}, meter, metering.options, AT_ONCE)).facts
         calibration = calibration_of(bench.store, bench.target.device, meter, facts)
         period_s = calibration.update_period_s if calibration else facts["period_s"]
-        plan = changed(plan_for(meter, period_s, calibration is not None), metering.changes)
+        plan = plan_for(meter, period_s, calibration is not None, metering.changes)
         options = {**({"period_s": period_s} if calibration else {}), **metering.options}
         yield Gauging(bench, meter, options, calibration, plan, outside)
 
@@ -126,9 +127,9 @@ def require_meter(store: LutStore, unit: Unit, metering: Metering) -> None:
     """Says at once, before anything is measured, that a meter cannot be read. Raises as ``open_gauging``."""
     reader = find_unit(LOCAL_CPU) if _is_outside(unit, metering.meter, metering.at) else unit
     with closing(reader.open_transport()) as transport, AgentSession(transport, (), {}) as session:
-        meter = choose_meter(metering, session.hello.meters, unit.name)
-        request = Energise("", {}, [], meter, dict(metering.options), AT_ONCE)
-        calibration_of(store, unit.name, meter, _facts(session.energise(request, READ_LIMIT_S)))
+        meter = choose_meter(metering, session.hello.meters, unit)
+        request = Energise("", {}, [], meter, dict(metering.options), as_plan(AT_ONCE))
+        calibration_of(store, unit.name, meter, session.energise(request, READ_LIMIT_S).facts)
 
 
 def calibration_of(store: LutStore, device: str, meter: str, facts: Mapping[str, Any]) -> MeterCalibration | None:
@@ -144,40 +145,24 @@ def calibration_of(store: LutStore, device: str, meter: str, facts: Mapping[str,
     return found
 
 
-def choose_meter(metering: Metering, meters: Mapping[str, Mapping[str, str]], device: str) -> str:
-    """The name of a meter. Raises UsageError for an unknown one, DeviceUnavailable where none can be read."""
+def choose_meter(metering: Metering, meters: Mapping[str, Mapping[str, str]], unit: Unit) -> str:
+    """The name of a meter; what hangs on this computer is not taken for its own without being asked for.
+
+    Raises:
+        UsageError: an unknown one; DeviceUnavailable: none can be read.
+    """
     if metering.meter:
         if metering.meter not in meters:
             raise UsageError(f"--meter must be one of {', '.join(meters)}, but got {metering.meter!r}")
         return metering.meter
-    readable = [name for name in WITHOUT_ASKING if "available" in meters.get(name, {})]
+    told = [name for name in WITHOUT_ASKING if name in meters and not (unit.transport == "local" and name in ON_HOST)]
+    readable = [name for name in told if "available" in meters[name]]
     if readable:
         return readable[0]
-    reasons = (f"{name}: {meters[name]['unavailable']}" for name in WITHOUT_ASKING if name in meters)
+    reasons = (f"{name}: {meters[name]['unavailable']}" for name in told)
     raise DeviceUnavailable(
-        f"a meter must be readable on {device!r}, but none is. {'. '.join(reasons)}. docs/energy.md tells what helps"
+        f"a meter must be readable on {unit.name!r}, but none is. {'. '.join(reasons)}. docs/energy.md tells what helps"
     )
-
-
-def _facts(answer: MeteredBatch) -> Mapping[str, Any]:
-    """Of a meter that was read once: ``agent.meters.MeterFacts``."""
-    return answer.energised[0].facts
-
-
-def only(answer: MeteredBatch) -> Energised | str:
-    """The windows of the only model, or why there are none."""
-    return answer.energised[0] if answer.energised else answer.failures[0].message
-
-
-def as_plan(plan: MeterPlan) -> Plan:
-    return Plan(plan.window_s, plan.idle_s, plan.repeats, plan.settle_s, plan.read_every_s)
-
-
-def changed(plan: MeterPlan, changes: Mapping[str, float]) -> MeterPlan:
-    """Windows as they were asked for; short ones are read more often."""
-    told: dict[str, Any] = {name: int(value) if name == "repeats" else value for name, value in changes.items()}
-    asked = replace(plan, **told)
-    return replace(asked, read_every_s=min(asked.read_every_s, min(asked.window_s, asked.idle_s) / READINGS))
 
 
 def _is_outside(unit: Unit, meter: str, at: str) -> bool:
@@ -189,7 +174,7 @@ def _is_outside(unit: Unit, meter: str, at: str) -> bool:
 def _reader(bench: Bench, unit: Unit, metering: Metering) -> Iterator[tuple[str, Outside | None]]:
     """The meter's name, and the second agent, where that reads it."""
     if bench.transport.on_host or not _is_outside(unit, metering.meter, metering.at):
-        yield choose_meter(metering, bench.agent.hello.meters, unit.name), None
+        yield choose_meter(metering, bench.agent.hello.meters, unit), None
         return
-    with open_outside(metering.options, lambda meters: choose_meter(metering, meters, unit.name)) as outside:
+    with open_outside(metering.options, lambda meters: choose_meter(metering, meters, unit)) as outside:
         yield outside.meter, outside

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from host.calibration import predict as calibrated
+from lut_db.energy_choice import Choice
 from lut_db.errors import LutError
 from lut_db.lut import LatencyLut, MissingOpsError
 from lut_db.records import Calibration, Target
@@ -27,11 +28,10 @@ from ops_catalog.build import with_dtype
 from ops_catalog.spec import Graph, OpSpec
 from search.completion import Completed, complete_for_graphs, rows_of
 from search.energies import Energies, Summed, complete_energies
-from search.predictors import Array
+from search.predictors import Z95, Array
 from search.predictors.latency import fit_latency
 from search.predictors.op_features import Steps
 
-Z95 = 1.96
 MEASURED_ERROR = 0.015
 """Relative standard deviation of a measured operator, as far as two sessions differ (``lut_db.aggregate``)."""
 
@@ -200,7 +200,8 @@ class Predictor:
         rows = [self.lut.lowerings[op.key, context] for op, context in rows_of(graph, self.lut)]
         if self._priced is None or self._priced[0] is not self.lut:
             self._priced = self.lut, complete_energies(self.lut)
-        return self._priced[1].sum(Counter(key for row in rows for key in row.natives))
+        counts = Counter(key for row in rows for key in row.natives)
+        return self._priced[1].sum(counts, self._completed.error_ns(graph))
 
 
 def open_predictor(db: str | Path, target: str, estimate: bool = False, family: str = "") -> Predictor:
@@ -218,9 +219,11 @@ def open_predictor(db: str | Path, target: str, estimate: bool = False, family: 
         return predictor_of(store, store.target_named(target), estimate, family)
 
 
-def predictor_of(store: LutStore, target: Target, estimate: bool = False, family: str = "") -> Predictor:
-    """The same from an open database."""
-    return Predictor(store.lut(target), store.staircases(target), _calibration(store, target, family), estimate)
+def predictor_of(
+    store: LutStore, target: Target, estimate: bool = False, family: str = "", choice: Choice | None = None
+) -> Predictor:
+    """The same from an open database; choice: the meter whose energies are taken, by default the one that counts."""
+    return Predictor(store.lut(target, choice), store.staircases(target), _calibration(store, target, family), estimate)
 
 
 def roofline(prediction: Prediction) -> tuple[Array, Array, list[str]]:

@@ -54,6 +54,16 @@ class MeteredBatch:
     failures: tuple[Failure, ...]
     done: Done
 
+    @property
+    def only(self) -> Energised | str:
+        """The windows of the only model, or why there are none."""
+        return self.energised[0] if self.energised else self.failures[0].message
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Of a meter that was read without models: ``agent.meters.MeterFacts``."""
+        return self.energised[0].facts
+
 
 @dataclass(slots=True)
 class _Answers:

@@ -11,6 +11,7 @@ from host.energy import EnergySummary
 from host.energy_validate import EnergyValidation
 from host.show import output
 from lut_db.energy import MeterCalibration
+from lut_db.energy_choice import Choice
 from search.energies import MADE_UP
 
 
@@ -52,11 +53,13 @@ def show_energy_validation(found: EnergyValidation) -> None:
         output.print(f"  [yellow]no energy[/] {name}: {escape(reason)}", highlight=False, soft_wrap=True)
 
 
-def show_calibration(device: str, meter: str, found: MeterCalibration) -> None:
+def show_calibration(device: str, told_by: Choice, found: MeterCalibration) -> None:
     ratio = (
         "not compared" if found.charge_ratio is None else f"{found.charge_ratio:.3f} times the charge counter's change"
     )
-    table = Table(title=f"{meter} of {device}", title_justify="left", show_header=False)
+    table = Table(
+        title=f"{told_by.meter} of {device}{made_up(told_by.source)}", title_justify="left", show_header=False
+    )
     table.add_row("while it draws from its battery", "positive" if found.sign > 0 else "negative")
     table.add_row("unit", "mA" if found.scale == 1000 else "uA")
     table.add_row("a new value every", f"{found.update_period_s:.3g} s")

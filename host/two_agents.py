@@ -21,7 +21,7 @@ from host.devices import LOCAL_CPU, find_unit
 from host.errors import HostError
 from host.session import AgentDied, AgentSession, MeteredBatch
 from host.transport import Transport
-from lut_db.energy_plans import MeterPlan
+from lut_db.energy_plans import MeterPlan, planned_s
 from lut_db.energy_windows import EDGE
 
 SURE = EDGE / 4
@@ -103,7 +103,8 @@ def laid_over(windows: Sequence[Mapping[str, Any]], watched: Mapping[str, Any], 
     found = []
     for window in windows:
         from_ns, to_ns = shift(int(window["from_ns"])), shift(int(window["to_ns"]))
-        inside = {"readings": [row for row in watched["readings"] if from_ns <= row[0] <= to_ns]}
+        inside = {"readings": [row for row in watched["readings"] if from_ns <= row[0] <= to_ns],
+                  "errors": watched["errors"], "error": watched["error"]}  # fmt: skip
         found.append(
             {**window, **inside, "from_ns": from_ns, "to_ns": to_ns, "state": _states(watched, from_ns, to_ns)}
         )
@@ -159,16 +160,17 @@ class Outside:
         with ThreadPoolExecutor(1) as pool:
             watching = self._begin(pool, plan)
             try:
-                asleep = Plan(plan.window_s, plan.idle_s, plan.repeats, plan.settle_s, SELDOM_S)
+                asleep = replace(plan, read_every_s=SELDOM_S)
                 answer = bench.energise({"0": path}, *STAND_IN, asleep, whole)
             except BaseException:
                 self._abandon()
                 raise
-            if not answer.energised:
+            told = answer.only
+            if isinstance(told, str):
                 self._abandon()
-                return answer.failures[0].message
+                return told
             watched = self._ended(watching)
-        windows = answer.energised[0].windows
+        windows = told.windows
         shift = shift_between(windows, before, self._clocks(bench))
         if isinstance(shift, str):
             return shift
@@ -190,7 +192,7 @@ class Outside:
     def _ended(self, watching: Future[MeteredBatch]) -> Energised:
         """What was read. Raises HostError where the agent here ended, or the meter did not open."""
         try:
-            return _watched(watching.result())
+            return watching.result().energised[0]
         except AgentDied as death:
             self._abandon()
             raise HostError(f"the agent that reads {self.meter} here must go on, but {death}; repeat it") from None
@@ -212,16 +214,6 @@ class Outside:
 
     def _request(self, seconds: float, read_every_s: float) -> Energise:
         return Energise("", {}, [], self.meter, self._options, Plan(seconds, 0.0, 0, 0.0, read_every_s))
-
-
-def _watched(answer: MeteredBatch) -> Energised:
-    return answer.energised[0]
-
-
-def planned_s(plan: MeterPlan) -> float:
-    """How long the windows of one model take."""
-    loads, idles = plan.repeats, plan.repeats + 1
-    return loads * (plan.settle_s + plan.window_s) + idles * (plan.settle_s + plan.idle_s)
 
 
 def _covers(watched: Mapping[str, Any], windows: Sequence[Mapping[str, Any]], shift: Shift) -> bool:

@@ -19,11 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lut_db.energy_refusals import LEAST_PERIODS, LEAST_UPDATES
 
 SPARE = 1.1
 """Windows are this much longer than the least."""
+READINGS = 50
+"""In a window, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,22 @@ PLANS: Mapping[str, MeterPlan] = {
 """Name of a meter -> its plan, where its period asks for no more."""
 
 
-def plan_for(meter: str, period_s: float | None, gauge: bool) -> MeterPlan:
-    """The plan for a meter with this update period, as declared or calibrated; longer windows for a slow one."""
-    plan = PLANS[meter]
+def plan_for(meter: str, period_s: float | None, gauge: bool, changes: Mapping[str, float] | None = None) -> MeterPlan:
+    """The plan for a meter with this update period, as declared or calibrated; longer windows for a slow one.
+
+    Args:
+        changes: what was asked for instead, by field; windows stay as long as the meter needs, short ones are read more
+            often.
+    """
+    told: dict[str, Any] = {name: int(v) if name == "repeats" else v for name, v in (changes or {}).items()}
+    plan = replace(PLANS[meter], **told)
     least = SPARE * (LEAST_UPDATES if gauge else LEAST_PERIODS) * (period_s or 0.0)
-    return replace(plan, window_s=max(plan.window_s, least), idle_s=max(plan.idle_s, least))
+    window_s, idle_s = max(plan.window_s, least), max(plan.idle_s, least)
+    read_every_s = min(plan.read_every_s, min(window_s, idle_s) / READINGS)
+    return replace(plan, window_s=window_s, idle_s=idle_s, read_every_s=read_every_s)
+
+
+def planned_s(plan: MeterPlan) -> float:
+    """How long the windows of one model take."""
+    loads, idles = plan.repeats, plan.repeats + 1
+    return loads * (plan.settle_s + plan.window_s) + idles * (plan.settle_s + plan.idle_s)

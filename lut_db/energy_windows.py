@@ -68,7 +68,6 @@ class Window:
     times_s: Array
     values: Array
     raw: Array
-    errors: int
 
     @property
     def length_s(self) -> float:
@@ -122,7 +121,7 @@ def _parse(source: Source, window: Mapping[str, Any], origin_ns: int) -> Window:
     values = source.sign * source.scale * raw[:, 0] * raw[:, 1] / 1e6 if source.gauge else raw.sum(axis=1)
     loaded, calls = window["kind"] == "load", int(window["calls"])
     start, end = ((int(window[name]) - origin_ns) / 1e9 for name in ("from_ns", "to_ns"))
-    return Window(loaded, start, end, calls, times, values, raw, int(window.get("errors", 0)))
+    return Window(loaded, start, end, calls, times, values, raw)
 
 
 def update_interval_s(window: Window) -> float | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from lut_db import tables
 from lut_db.aggregate import differ
 from lut_db.database import connect, reading, writing
 from lut_db.energies import EnergyStore, with_energy
+from lut_db.energy_choice import Choice
 from lut_db.errors import LutError
 from lut_db.inserts import insert_missing, insert_missing_lowerings, put_session
 from lut_db.jobs import JobStore
@@ -309,15 +310,19 @@ class LutStore:
         with reading(self._engine) as connection:
             return {(row.op_type, row.axis): row.step for row in connection.execute(query)}
 
-    def lut(self, target: Target) -> LatencyLut:
-        """A snapshot of everything known about one target."""
-        return LatencyLut(target, tuple(self.each_entry(target)), self.lowerings(target))
+    def lut(self, target: Target, choice: Choice | None = None) -> LatencyLut:
+        """A snapshot of everything known about one target.
+
+        Args:
+            choice: the meter whose energies are taken, and no other; by default the one that counts.
+        """
+        return LatencyLut(target, tuple(self.each_entry(target, choice)), self.lowerings(target))
 
     def digest(self, target: Target) -> str:
         """That of ``lut``, without its memory."""
         return digest_of(target, self.each_entry(target), self.each_lowering(target))
 
-    def each_entry(self, target: Target) -> Iterator[LutEntry]:
+    def each_entry(self, target: Target, choice: Choice | None = None) -> Iterator[LutEntry]:
         """The entries of a target's table, one after the other: a large one need not fit into memory."""
         table = tables.measurement
         query = (
@@ -329,10 +334,12 @@ class LutStore:
             .where(table.c.target_id == self._target_id(target))
             .order_by(table.c.operator_id, table.c.id)
         )  # fmt: skip
-        metered = self.energies.operators(target)
+        metered = self.energies.operators(target, choice)
         with reading(self._engine) as connection:
             for (key, weight_bytes), rows in groupby(connection.execute(query), key=lambda row: row[:2]):
-                yield with_energy(entry_from_rows(key, weight_bytes, list(rows), target.source), metered.get(key))
+                entry = entry_from_rows(key, weight_bytes, list(rows), target.source)
+                told = entry if choice is None else replace(entry, energy_uj=None, energy_label="")
+                yield with_energy(told, metered.get(key))
 
     def _clean_latencies(self, target: Target) -> dict[str, list[float]]:
         table = tables.measurement

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import hypot
 
 from lut_db.lut import LatencyLut
 from lut_db.records import LutEntry
+from search.predictors import Z95
 from search.predictors.energy import LEAST, EnergyModel, Metered, fit_energy
-
-Z95 = 1.96
 
 LABELS = ("measured", "imported", "predicted", "emulated", "simulated")
 """What an energy rests on, from the best to the worst."""
@@ -27,13 +27,19 @@ class Energies:
     lut: LatencyLut
     model: EnergyModel | None
 
-    def sum(self, counts: Mapping[str, float]) -> Summed | None:
-        """Of native operators, each so many times; None where the energy of any is not known, and of none."""
+    def sum(self, counts: Mapping[str, float], latency_error_ns: float = 0.0) -> Summed | None:
+        """Of native operators, each so many times; None where the energy of any is not known, and of none.
+
+        Args:
+            latency_error_ns: standard deviation of the sum of their latencies, in which energy is in proportion.
+        """
         entries = [self.lut.by_key[key] for key in counts]
         known = [entry.energy_uj * counts[entry.key] for entry in entries if entry.energy_uj is not None]
         if not known or len(known) < len(entries):
             return None
-        total, reach = float(sum(known)), Z95 * self.error_uj(counts)
+        total, total_ns = float(sum(known)), sum(entry.latency_ns * counts[entry.key] for entry in entries)
+        by_latency = total * latency_error_ns / total_ns if latency_error_ns else 0.0
+        reach = Z95 * hypot(self.error_uj(counts), by_latency)
         label = worst_label(entry.energy_label for entry in entries)
         return Summed(total, max(0.0, total - reach), total + reach, label)
 
@@ -55,13 +61,19 @@ class Summed:
     label: str
 
 
-def complete_energies(lut: LatencyLut) -> Energies:
-    """Predicts what was not metered; nothing, where too little was, or where all is known."""
+def energy_model(lut: LatencyLut) -> EnergyModel | None:
+    """What the metered operators tell of the others; None where they are too few."""
     known = {entry.key: _metered(entry) for entry in lut.entries if entry.energy_uj is not None}
     usable = sum(metered.energy_uj > 0 for metered in known.values())
-    if usable < LEAST or len(known) == len(lut.entries):
+    return fit_energy(lut.entries, known) if usable >= LEAST else None
+
+
+def complete_energies(lut: LatencyLut) -> Energies:
+    """Predicts what was not metered; nothing, where too little was, or where all is known."""
+    whole = all(entry.energy_uj is not None for entry in lut.entries)
+    model = None if whole else energy_model(lut)
+    if model is None:
         return Energies(lut, None)
-    model = fit_energy(lut.entries, known)
     worst = worst_label(entry.energy_label for entry in lut.entries)
     label = worst if worst in MADE_UP else "predicted"
     found = model.energies()

@@ -83,7 +83,7 @@ def search(
     clock = _Clock(tell)
     cells = build_cells(question.space.narrowed(question.fixed))
     tables = [_table(store, cells, target, question.interpolate) for target in question.targets]
-    models = [_model(store, cells, table.lut) for table in tables]
+    models = [_model(store, cells, table.energies.lut) for table in tables]
     clock.lap("prices")
     training = training_set(question.space, samples, LEAST_SAMPLES)
     recipe = recipe_number(training, question.recipe)
@@ -132,14 +132,21 @@ class _Clock:
         self._tell((*STAGES, stage)[done], done, len(STAGES))
 
 
-def _table(store: LutStore, cells: Cells, target: Target, interpolate: bool) -> Energies:
-    """A target's table with all that can be known of latencies and energies."""
-    lut = store.lut(target)
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A target's table with all that can be known of latencies and energies, and their errors."""
+
+    latencies: Completed
+    energies: Energies
+
+
+def _table(store: LutStore, cells: Cells, target: Target, interpolate: bool) -> _Table:
+    known = Completed(store.lut(target), None, {})
     if interpolate:
         operators = [op_with_dtype(op, target.dtype) for op in cells.operators]
-        known = Completed(lut, fit_latency(lut, store.staircases(target)), {})
-        lut = complete_for_operators(known, operators, estimate=True).lut
-    return complete_energies(lut)
+        known = replace(known, model=fit_latency(known.lut, store.staircases(target)))
+        known = complete_for_operators(known, operators, estimate=True)
+    return _Table(known, complete_energies(known.lut))
 
 
 def _model(store: LutStore, cells: Cells, lut: LatencyLut) -> CostModel:
@@ -242,11 +249,12 @@ def _candidates(
     ]  # fmt: skip
 
 
-def _with_energy(candidate: Candidate, question: Question, table: Energies) -> Candidate:
+def _with_energy(candidate: Candidate, question: Question, table: _Table) -> Candidate:
     """The same with the interval of its energy, where that is known."""
-    graph = question.space.decode(candidate.genome, table.lut.target.dtype)
-    rows = resolve(graph, table.lut.lowerings)
-    found = table.sum(Counter(key for row in rows if row is not None for key in row.natives))
+    lut = table.energies.lut
+    graph = question.space.decode(candidate.genome, lut.target.dtype)
+    counts = Counter(key for row in resolve(graph, lut.lowerings) if row is not None for key in row.natives)
+    found = table.energies.sum(counts, table.latencies.error_ns(graph))
     if found is None or candidate.energy_mj is None:
         return candidate
     low, high = found.low_uj / 1e3, found.high_uj / 1e3

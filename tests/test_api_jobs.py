@@ -27,6 +27,7 @@ from lut_db.records import Device
 from lut_db.store import open_store
 from tests.api_service import LAYOUTS, TARGET, Served, bearer, fill, in_process, new_token, serve
 from tests.test_jobs import KEYS, await_that, finish, needs_proc, passes_of, pid_of
+from tests.test_profile import count_rows
 
 BOARD = "zcu104@10-0-0-7"
 EVIL = replace(TARGET, device="ssh:root@evil")
@@ -311,7 +312,7 @@ def test_a_killed_service_and_a_killed_runner_cost_no_job_and_no_row(tmp_path: P
     with serve(db) as first, first.client(token) as client:
         profile = client.post("/v1/profiles", json=PROFILE | {"operators": KEYS}).json()["uid"]
         search = client.post("/v1/searches", json={"space": "macro", "macs_m": 60}).json()["uid"]
-        await_that(lambda: (state(client, profile)["progress"] or {}).get("stage") == "pass 1")
+        await_that(lambda: count_rows(db) or state(client, profile)["ended_at"])
         first.process.kill()
         first.process.wait()
     with serve(db) as second, second.client(token) as client:

@@ -190,10 +190,10 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 @contextlib.contextmanager
-def metering(phone: VirtualPhone, transport: Transport, hold: bool = False) -> Iterator[AgentSession]:
+def metering(phone: VirtualPhone, transport: Transport) -> Iterator[AgentSession]:
     """An agent in the middle of a window."""
     asked = request(transport, LONG)
-    session = AgentSession(transport, (), {}, hold=hold)
+    session = AgentSession(transport, (), {}, hold=True)
     session._send(asked)
     wait_until(lambda: phone.node(NODE) == "1")
     yield session
@@ -241,22 +241,23 @@ def test_charging_goes_on_when_the_host_leaves_in_the_middle(fresh_835: VirtualP
     wait_until(lambda: is_put_back(fresh_835))
 
 
-def test_after_an_agent_was_killed_the_next_connection_lets_it_charge(
+def test_after_an_agent_was_killed_the_next_that_measures_lets_it_charge(
     fresh_835: VirtualPhone, transport: Transport
 ) -> None:
     with metering(fresh_835, transport) as killed:
         (pid,) = (pid for pid, command in fresh_835.processes().items() if "-m agent" in command)
         os.kill(pid, signal.SIGKILL)
         killed.close()
-    assert fresh_835.node(NODE) == "1"
     with AgentSession(transport, (), {}):
+        assert fresh_835.node(NODE) == "1"
+    with AgentSession(transport, (), {}, hold=True):
         assert is_put_back(fresh_835)
 
 
 def test_charging_goes_on_when_the_cable_is_pulled(
     adb_server: AdbServer, fresh_835: VirtualPhone, transport: Transport
 ) -> None:
-    with metering(fresh_835, transport, hold=True) as cut:
+    with metering(fresh_835, transport) as cut:
         fresh_835.pull_cable()
         wait_until(lambda: is_put_back(fresh_835))
         cut.abandon()

@@ -18,6 +18,9 @@ PREDICTORS = {
     "ridge": "search.predictors.ridge",
 }
 
+Z95 = 1.959964
+"""Standard deviations that 95 % of a normal distribution lie within."""
+
 LEAST_SAMPLES = 8
 """Fewer trained networks than this tell a predictor nothing."""
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.predictors import Array
+from search.predictors import Z95, Array
 from search.predictors.gp import matern
 
 LEVEL = 1.0
 """Standard deviation of the target's level around that of the training rows: as good as unknown."""
 
-COVERED, Z95 = 0.95, 1.959964
+COVERED = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +180,3 @@ def prior_variance(terms: Sequence[Term], theta: Array, points: Points) -> Array
 def dot(a: Array, b: Array) -> Array:
     """Mean over the columns of products (n x p, m x p) -> (n x m)."""
     return np.asarray(a @ b.T / max(1, a.shape[1]))
-
-
-def distances(a: Array, b: Array) -> Array:
-    """sqrt(5) times the distances of points (n x p, m x p) -> (n x m)."""
-    square = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2.0 * a @ b.T
-    return np.asarray(np.sqrt(5.0 * np.maximum(square, 0.0)))

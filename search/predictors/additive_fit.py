@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from search.predictors import Array
-from search.predictors.additive import LEVEL, Noise, Points, Process, Term, distances, dot
-from search.predictors.gp import JITTER
+from search.predictors.additive import LEVEL, Noise, Points, Process, Term, dot
+from search.predictors.gp import JITTER, distances
 
 LENGTH_SPREAD, BOUND = 0.7, 4.0
 """Of log lengths: standard deviation of the prior. How many standard deviations a hyper-parameter may stray."""

@@ -23,8 +23,8 @@ import numpy as np
 
 from lut_db.errors import LutError
 from lut_db.records import LutEntry
-from search.predictors import Array
-from search.predictors.additive import Z95, Points, Process, student_factor, surprise
+from search.predictors import Z95, Array
+from search.predictors.additive import Points, Process, student_factor, surprise
 from search.predictors.additive_fit import fit, prior_process
 from search.predictors.power_features import NOISE, TERMS, Operators, describe_operators
 from search.predictors.threads import one_thread

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from lut_db.errors import LutError
-from search.predictors import Array
-from search.predictors.additive import Z95
+from search.predictors import Z95, Array
 from search.predictors.network_power import Networks, fit_direct, fit_power
 
 TEN = 10

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from lut_db.errors import LutError
-from search.predictors import PREDICTORS, Array, Inputs, Predictor, fit_predictor
-
-Z95 = 1.959964
+from search.predictors import PREDICTORS, Z95, Array, Inputs, Predictor, fit_predictor
 
 
 def evaluate(

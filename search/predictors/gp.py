@@ -328,7 +328,7 @@ def _dot(a: Array, b: Array) -> Array:
     return np.asarray(a @ b.T / max(1, a.shape[1]))
 
 
-def _distances(a: Array, b: Array) -> Array:
+def distances(a: Array, b: Array) -> Array:
     """sqrt(5) times the distances of points (n x p, m x p) -> (n x m)."""
     square = a @ (-2.0 * b.T)
     square += (a**2).sum(axis=1)[:, None]
@@ -341,7 +341,7 @@ def _distances(a: Array, b: Array) -> Array:
 
 def matern(a: Array, b: Array) -> Array:
     """Matern-5/2 correlations (n x m), worked out in two arrays: making more takes as long as the arithmetic."""
-    r = _distances(a, b)
+    r = distances(a, b)
     bend = r * (1.0 / 3.0)
     bend += 1.0
     bend *= r
@@ -354,7 +354,7 @@ def matern(a: Array, b: Array) -> Array:
 
 def _decays(x: Array) -> tuple[Array, Array]:
     """Matern-5/2 correlations of points (n x p), and what multiplies squared differences in the lengths' gradient."""
-    r = _distances(x, x)
+    r = distances(x, x)
     decay = np.exp(-r)
     return (1.0 + r + r**2 / 3.0) * decay, (1.0 + r) * decay * (5.0 / 3.0)
 

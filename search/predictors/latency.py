@@ -22,6 +22,7 @@ from lut_db.lut import LatencyLut
 from ops_catalog import ops
 from ops_catalog.spec import OpSpec
 from search.predictors import Array
+from search.predictors.additive import surprise
 from search.predictors.gp import JITTER, Problem, matern
 from search.predictors.op_features import LOGS, SIZES, Steps, describe_all
 from search.predictors.threads import one_thread
@@ -39,7 +40,6 @@ FLOOR_NS = 50.0
 SLACK = 0.1
 """How far outside the measured sizes, in natural logarithms, still counts as between them."""
 
-COVERED, WIDTH = 0.95, 1.96
 CHUNK = 512
 
 
@@ -257,9 +257,7 @@ def _stretch(lower: Array, weights: Array) -> float:
     from scipy.linalg import cho_solve
 
     precision = np.diag(cho_solve((lower, True), np.eye(len(weights))))
-    surprise = np.abs(weights) / np.sqrt(precision)
-    rank = min(1.0, COVERED * (1.0 + 1.0 / len(weights)))
-    return max(1.0, float(np.quantile(surprise, rank)) / WIDTH)
+    return max(1.0, surprise(weights / np.sqrt(precision)))
 
 
 def _covariance(x: Array, y: Array, lengths: Array, variances: Array) -> Array:

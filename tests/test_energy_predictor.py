@@ -22,7 +22,7 @@ from search.predictors.additive import Noise, Points, Term, surprise
 from search.predictors.additive_fit import Problem, fit, prior_process, typical
 from search.predictors.energy import LEAST, EnergyModel, Metered, choose, fit_energy
 from search.predictors.energy_evaluate import constant_power, errors_of, evaluate_energy
-from search.predictors.network_power import Networks, fit_power, typical_share
+from search.predictors.network_power import Mixture, Networks, fit_power
 from search.predictors.power_features import shape_of
 
 RNG = np.random.default_rng(0)
@@ -286,6 +286,11 @@ def part(board: Networks, start: int, stop: int) -> Networks:
     return board.part(np.arange(start, stop))
 
 
+def typical_share(mixture: Mixture) -> float:
+    """How much of the average is the typical power alone."""
+    return float(sum(share for share, terms in zip(mixture.shares, mixture.terms, strict=True) if not terms))
+
+
 @pytest.mark.parametrize(
     "kind",
     ["constant, 3 % noise", "falls with size", "heavy tails, 5 %", "two clocks, by length", "outliers", "memory-bound",
@@ -317,6 +322,15 @@ def test_where_power_depends_on_genes_it_is_learned() -> None:
     ours = errors_of(*mixture.predict(unseen), unseen.energy_mj)
     ten = errors_of(*constant_power(part(board, 0, 240), unseen), unseen.energy_mj)
     assert ours["mape"] < 0.75 * ten["mape"]
+
+
+def test_where_errors_are_skewed_predictions_lean_towards_their_median() -> None:
+    board = make_board("mbconv", "skewed up", 0)
+    mixture, unseen = fit_power(part(board, 0, 120)), part(board, 120, 1400)
+    leaning, upright = (m.predict(unseen) for m in (mixture, replace(mixture, shift=0.0)))
+    assert mixture.shift < 0
+    assert errors_of(*leaning, unseen.energy_mj)["mape"] < errors_of(*upright, unseen.energy_mj)["mape"]
+    np.testing.assert_array_equal(leaning[1], upright[1])
 
 
 def test_a_board_without_noise_is_predicted_exactly() -> None:

@@ -16,6 +16,7 @@ import typer
 from host import (
     cli_bundle,
     cli_compare,
+    cli_db,
     cli_energy,
     cli_lut,
     cli_measure,
@@ -61,6 +62,7 @@ cli_energy.app.command("report")(cli_metering.report_command)
 app.add_typer(cli_energy.app, name="energy")
 app.add_typer(cli_bundle.app, name="bundle")
 app.add_typer(cli_lut.app, name="lut")
+app.add_typer(cli_db.app, name="db")
 app.add_typer(cli_ops.app, name="ops")
 
 

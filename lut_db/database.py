@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, make_url, select
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from lut_db.errors import LutError, NotADatabase, SchemaError, StoreUnavailable
 
@@ -71,7 +71,7 @@ def explained(url: str) -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        raise _unavailable(url, str(error.orig)) from None
+        raise _unavailable(url, " ".join(str(error.orig).split())) from None
     except DatabaseError as error:
         if "not a database" in str(error.orig):
             raise NotADatabase(
@@ -81,19 +81,39 @@ def explained(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """One transaction that may write; all or nothing."""
+def writing(engine: Engine, turn: str = "") -> Iterator[Connection]:
+    """One transaction that may write; all or nothing.
+
+    Args:
+        turn: of transactions of one name the second begins after the first. Where writers take turns anyway, as in
+            SQLite, it changes nothing; elsewhere who looks before it inserts needs one.
+    """
     with (
         explained(str(engine.url)),
         engine.connect().execution_options(**{WRITE: True}) as connection,
         connection.begin(),
     ):
+        if turn:
+            _await_turn(connection, turn)
         yield connection
+
+
+def _await_turn(connection: Connection, turn: str) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(turn, 0))))
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     with explained(str(engine.url)), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """A reading transaction in which nothing changes, whoever writes meanwhile."""
+    level = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+    with explained(str(engine.url)), engine.connect().execution_options(**level) as connection, connection.begin():
         yield connection
 
 
@@ -110,7 +130,15 @@ def head() -> str:
 
 def _engine(url: str) -> Engine:
     arguments = {"timeout": BUSY_TIMEOUT_S} if url.startswith("sqlite") else {}
-    engine = create_engine(url, connect_args=arguments)
+    try:
+        engine = create_engine(url, connect_args=arguments)
+    except ModuleNotFoundError as error:
+        raise StoreUnavailable(
+            f"the driver {error.name!r} must be installed for such a database; pip install 'chamnet[postgres]' does it "
+            "for postgresql+psycopg"
+        ) from None
+    except (ArgumentError, ValueError) as error:
+        raise StoreUnavailable(f"a database's URL must be one that SQLAlchemy knows, but got: {error}") from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -155,7 +183,7 @@ def _migrate(engine: Engine) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+    with writing(engine, "schema") as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         reprice_all(connection)
@@ -189,4 +217,5 @@ def _missing_file(url: str) -> str | None:
 
 
 def _place(url: str) -> str:
-    return url.removeprefix("sqlite:///")
+    """How a database is called: its file, or its URL without the password."""
+    return url.removeprefix("sqlite:///") if url.startswith("sqlite") else make_url(url).render_as_string()

@@ -20,7 +20,7 @@ from lut_db.energy import EnergyEstimate, MeterCalibration, estimate
 from lut_db.energy_choice import TOLD, Choice, counted, metered_ids, of
 from lut_db.inserts import insert_missing
 from lut_db.records import LutEntry, Target
-from lut_db.repricing import reprice
+from lut_db.repricing import reprice, turn_of
 from lut_db.rows import network_row
 
 Windows = Sequence[Mapping[str, Any]]
@@ -125,7 +125,7 @@ class EnergyStore:
     def append(self, target: Target, rows: Sequence[EnergyMeasurement]) -> int:
         """Stores measurements, all or none, and makes prices anew; returns how many were new."""
         id = self._target_id(target)
-        with writing(self._engine) as connection:
+        with writing(self._engine, turn_of(id)) as connection:
             before = counted(connection, id)
             values = _to_rows(connection, id, rows)
             if values:

@@ -6,26 +6,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy import Connection, Insert, Table, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from lut_db import tables
+from lut_db.bulk import CHUNK
 from lut_db.records import Session
-
-CHUNK = 500
-"""Keys in one query: below the limits of every database."""
 
 
 def insert_missing(
     connection: Connection, table: Table, unique: str, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, int]:
-    """Adds the rows whose unique column is new; returns the ids of all of them by it."""
+    """Adds the rows whose unique column is new; returns the ids of all of them by it.
+
+    Another transaction may add the same meanwhile: they go in by one order, so that no two wait for each other.
+    """
     values = [row[unique] for row in rows]
     found = _ids(connection, table, unique, values)
     lacking = {row[unique]: row for row in rows if row[unique] not in found}
     if lacking:
-        connection.execute(insert(table), list(lacking.values()))
+        connection.execute(_insert(connection, table), [lacking[value] for value in sorted(lacking)])
         found |= _ids(connection, table, unique, list(lacking))
     return found
+
+
+def _insert(connection: Connection, table: Table) -> Insert:
+    """Leaves alone what is there."""
+    dialect = {"sqlite": sqlite, "postgresql": postgresql}.get(connection.dialect.name)
+    return insert(table) if dialect is None else dialect.insert(table).on_conflict_do_nothing()
 
 
 def _ids(connection: Connection, table: Table, unique: str, values: Sequence[str]) -> dict[str, int]:

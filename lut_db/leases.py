@@ -49,7 +49,7 @@ class LeaseStore:
             LeaseHeld: another owner holds it.
         """
         table, now = tables.lease, time.time()
-        with writing(self._engine) as connection:
+        with writing(self._engine, f"lease {unit}") as connection:
             held = connection.execute(select(table.c.owner, table.c.heartbeat_at).where(table.c.unit == unit)).first()
             if held is not None and now - held.heartbeat_at < stale_s and not gone(held.owner):
                 raise LeaseHeld(unit, held.owner)

@@ -1,33 +1,37 @@
 """Keeps the table ``price`` true: whoever stores what a price rests on has it made anew in the same transaction.
 
+That transaction is the target's turn (``turn_of``), since the second one must see what the first stored.
+
 The statistics are those of ``rows.entry_from_rows``, as in ``LutStore.lut``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select
 
 from lut_db import tables
+from lut_db.bulk import CHUNK, chunks
 from lut_db.energy_choice import net_energies
-from lut_db.inserts import CHUNK
 from lut_db.prices import Measured, Plan, price_rows
 from lut_db.rows import entry_from_rows
 
-V = TypeVar("V")
+
+def turn_of(target_id: int) -> str:
+    """The turn (``database.writing``) of whoever stores something of a target."""
+    return f"target {target_id}"
 
 
 def reprice(connection: Connection, target_id: int, operator_ids: Iterable[int]) -> None:
     """Makes the prices of operators anew, and of those that they are part of."""
-    _lock(connection, target_id)
-    for some in _chunks(sorted(set(operator_ids))):
+    for some in chunks(sorted(set(operator_ids))):
         ids = {*some, *_consumers(connection, target_id, some)}
-        for part in _chunks(sorted(ids)):
+        for part in chunks(sorted(ids)):
             _reprice(connection, target_id, part)
 
 
@@ -41,7 +45,7 @@ def reprice_all(connection: Connection) -> None:
             connection.scalars(select(table.c.operator_id).where(table.c.target_id == target_id).distinct()).all()
             for table in (tables.lowering, tables.measurement)
         ]
-        for part in _chunks(sorted({*ids[0], *ids[1]})):
+        for part in chunks(sorted({*ids[0], *ids[1]})):
             _reprice(connection, target_id, part)
 
 
@@ -60,12 +64,6 @@ def put_parts(connection: Connection, lowerings: Iterable[Mapping[str, Any]], ke
     ]
     if rows:
         connection.execute(insert(tables.part), rows)
-
-
-def _lock(connection: Connection, target_id: int) -> None:
-    """Where writers do not wait for each other anyway, the second one must see what the first stored."""
-    mine = select(tables.target.c.id).where(tables.target.c.id == target_id)
-    connection.execute(mine.with_for_update(key_share=True))
 
 
 def _put_all_parts(connection: Connection, target_id: int) -> None:
@@ -87,7 +85,7 @@ def _reprice(connection: Connection, target_id: int, operator_ids: Sequence[int]
     keys, plans = _keys(connection, operator_ids), _plans(connection, target_id, operator_ids)
     natives = {native for rows in plans.values() for _, names in rows for native in names} - set(keys.values())
     measured: dict[str, Measured] = {}
-    for some in _chunks(sorted(natives)):
+    for some in chunks(sorted(natives)):
         measured |= _measured(connection, target_id, _operators(connection, tables.operator.c.key.in_(some)))
     measured |= _measured(connection, target_id, keys)
     rows = [row for id, key in keys.items() for row in price_rows(key, plans.get(id, ()), measured)]
@@ -143,9 +141,3 @@ def _measured(connection: Connection, target_id: int, keys: Mapping[int, str]) -
             entry = replace(entry, energy_uj=energies[id])
         found[keys[id]] = entry, max([row[1] for row in rows])
     return found
-
-
-def _chunks(values: Iterable[V]) -> Iterator[list[V]]:
-    left = iter(values)
-    while part := list(islice(left, CHUNK)):
-        yield part

@@ -65,7 +65,7 @@ class SampleStore:
         """Adds samples, all or nothing; returns how many were new. A success replaces a failure of the same key."""
         table = tables.accuracy_sample
         lacking = {sample.key: sample for sample in samples}
-        with writing(self._engine) as connection:
+        with writing(self._engine, "samples") as connection:
             spaces = {sample.space for sample in samples}
             failed = []
             for row in connection.execute(select(table).where(table.c.space.in_(spaces))):

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from lut_db import tables
 from lut_db.aggregate import differ
+from lut_db.bulk import insert_rows
 from lut_db.database import connect, reading, writing
 from lut_db.energies import EnergyStore, with_energy
 from lut_db.energy_choice import Choice
@@ -37,7 +38,7 @@ from lut_db.records import (
     Target,
     targets_named,
 )
-from lut_db.repricing import put_parts, reprice
+from lut_db.repricing import put_parts, reprice, turn_of
 from lut_db.rows import (
     entry_from_rows,
     measurement_from_row,
@@ -92,7 +93,7 @@ class LutStore:
         """Adds a device, or refreshes what is known about it."""
         row = {"name": device.name, "model": device.model, "facts": dict(device.facts)}
         table = tables.device
-        with self._writing() as connection:
+        with writing(self._engine, f"device {device.name}") as connection:
             if connection.scalar(select(table.c.id).where(table.c.name == device.name)) is None:
                 connection.execute(insert(table).values(row))
             else:
@@ -105,7 +106,7 @@ class LutStore:
 
     def put_target(self, target: Target) -> None:
         """Adds a target; harmless when it is there."""
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             row = {"key": target.key, "name": target.name, "value": asdict(target)}
             insert_missing(connection, tables.target, "key", [row])
 
@@ -143,7 +144,7 @@ class LutStore:
     def put_lowerings(self, target: Target, lowerings: Sequence[Lowering], natives: Sequence[NativeOp]) -> None:
         """Adds what operators become on a target, and the native operators they become; what is there stays."""
         id = self._target_id(target)
-        with self._writing() as connection:
+        with self._writing(id) as connection:
             known = [(native.key, native.weight_bytes) for native in natives]
             self._put_operators(connection, [*known, *((row.op_key, 0) for row in lowerings)])
             rows = [
@@ -180,7 +181,7 @@ class LutStore:
     def append(self, target: Target, session: Session, rows: Sequence[Measurement], batch_id: str) -> None:
         """Stores one batch, all or nothing; a batch id that is there already changes nothing."""
         id = self._target_id(target)
-        with self._writing() as connection:
+        with self._writing(id) as connection:
             session_id = put_session(connection, id, session, batch_id)
             if session_id is None or not rows:
                 return
@@ -194,7 +195,7 @@ class LutStore:
                 }
                 for row in rows
             ]
-            connection.execute(insert(tables.measurement), values)
+            insert_rows(connection, tables.measurement, values)
             reprice(connection, id, [row["operator_id"] for row in values])
 
     def measurements(self, target: Target, op_key: str | None = None) -> Iterator[Measurement]:
@@ -214,7 +215,7 @@ class LutStore:
     def quarantine(self, target: Target, rows: Sequence[Quarantined]) -> None:
         """Marks operators that cannot be measured on a target."""
         id = self._target_id(target)
-        with self._writing() as connection:
+        with self._writing(id) as connection:
             self._put_operators(connection, [(row.op_key, 0) for row in rows])
             for row in rows:
                 values = {"target_id": id, "operator_id": self._operator_ids[row.op_key]}
@@ -250,7 +251,7 @@ class LutStore:
     ) -> None:
         """Stores one turn of whole networks, all or nothing."""
         id = self._target_id(target)
-        with self._writing() as connection:
+        with self._writing(id) as connection:
             session_id = put_session(connection, id, session, batch_id)
             if session_id is None:
                 return
@@ -279,7 +280,7 @@ class LutStore:
     def put_calibration(self, target: Target, calibration: Calibration) -> None:
         row = {"family": calibration.family, "created_at": calibration.created_at, "value": asdict(calibration)}
         id = self._target_id(target)
-        with self._writing() as connection:
+        with self._writing(id) as connection:
             connection.execute(insert(tables.calibration).values(target_id=id, **row))
 
     def calibrations(self, target: Target) -> dict[str, Calibration]:
@@ -299,7 +300,7 @@ class LutStore:
         rows = [
             {"target_id": id, "op_type": op_type, "axis": axis, "step": step} for (op_type, axis), step in steps.items()
         ]
-        with self._writing() as connection:
+        with self._writing(id) as connection:
             connection.execute(delete(table).where(table.c.target_id == id))
             if rows:
                 connection.execute(insert(table), rows)
@@ -355,10 +356,10 @@ class LutStore:
         return found
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """A transaction; ids of operators that it did not keep are forgotten."""
+    def _writing(self, target_id: int) -> Iterator[Connection]:
+        """A transaction of a target; ids of operators that it did not keep are forgotten."""
         try:
-            with writing(self._engine) as connection:
+            with writing(self._engine, turn_of(target_id)) as connection:
                 yield connection
         except BaseException:
             self._operator_ids.clear()

@@ -53,7 +53,7 @@ class TokenStore:
         """
         row = {"name": _checked_name(name), "scopes": " ".join(_checked_scopes(scopes)), "created_at": time.time()}
         secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
-        with writing(self._engine) as connection:
+        with writing(self._engine, "token") as connection:
             if connection.scalar(select(tables.token.c.id).where(tables.token.c.name == name)) is not None:
                 raise LutError(f"a token's name must be new, but got {name!r}, which is there; choose another")
             connection.execute(insert(tables.token).values(**row, digest=_digest(secret)))

@@ -1,4 +1,4 @@
-"""Phones for tests: virtual ones behind a private ADB server, and the real one where the person names it."""
+"""Phones for tests: virtual ones behind a private ADB server, and the real one where the person names it; databases."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.board import Board, missing_board, open_board
+from tests.postgres import place, postgres
 from tests.virtual_phone.adb_server import AdbServer, open_adb_server
 from tests.virtual_phone.availability import missing
 from tests.virtual_phone.phone import VirtualPhone, open_phone
+
+__all__ = ["place", "postgres"]
 
 ADB_VARIABLES = ("ANDROID_SERIAL", "ANDROID_ADB_SERVER_PORT", "ADB_SERVER_SOCKET")
 PERSONS_OWN = {name: os.environ.get(name) for name in ADB_VARIABLES}

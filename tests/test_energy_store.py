@@ -38,8 +38,8 @@ def refused(of: str, at: float = 1.0, **more: Any) -> EnergyMeasurement:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[LutStore]:
-    with open_store(tmp_path / "lut.db") as opened:
+def store(place: str) -> Iterator[LutStore]:
+    with open_store(place) as opened:
         fill(opened, 1000)
         yield opened
 

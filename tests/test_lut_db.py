@@ -68,8 +68,8 @@ def fill(store: LutStore, *latencies: int, target: Target = TARGET) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path):  # type: ignore[no-untyped-def]
-    with open_store(tmp_path / "lut.db") as opened:
+def store(place: str):  # type: ignore[no-untyped-def]
+    with open_store(place) as opened:
         yield opened
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from host import show
 from host.cli_options import DEFAULT_DB, Db, Json
 from host.errors import HostError, UsageError
+from host.logs import FORMS, log_config
 from lut_db.store import open_store
 
 if TYPE_CHECKING:
@@ -47,11 +48,13 @@ def serve_command(
     rate: Annotated[float, typer.Option(help="requests a second for each token; 0 for no limit", min=0)] = 200.0,
     max_upload_mb: Annotated[int, typer.Option(help="largest model or table to be uploaded", min=1)] = 256,
     no_jobs: Annotated[bool, typer.Option("--no-jobs", help="run no searches, measurements or imports")] = False,
-    log: Annotated[bool, typer.Option("--log", help="print each request")] = False,
+    log: Annotated[str, typer.Option(help="print each request: text; or json, one object a line")] = "",
 ) -> None:
     """Serve look-up tables, predictions and jobs over HTTP, with a dashboard."""
     from host.api.service import ServiceConfig
 
+    if log not in ("", *FORMS):
+        raise UsageError(f"--log must be one of {', '.join(FORMS)}, but got {log!r}")
     config = ServiceConfig(
         db, host, port, max_upload_mb, rate=rate, cors=tuple(cors or ()), run_jobs=not no_jobs,
         allowed_hosts=tuple(allow_host or ()),
@@ -96,7 +99,7 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _serve(config: ServiceConfig, listener: socket.socket, log: bool) -> None:
+def _serve(config: ServiceConfig, listener: socket.socket, log: str) -> None:
     """Until the process is told to end, which is no error."""
     import uvicorn
 
@@ -110,8 +113,8 @@ def _serve(config: ServiceConfig, listener: socket.socket, log: bool) -> None:
         return app
 
     settings = uvicorn.Config(
-        build, factory=True, log_level="info" if log else "warning", access_log=log, server_header=False, ws="none",
-        proxy_headers=False, timeout_graceful_shutdown=GRACE_S,
+        build, factory=True, log_config=log_config(log, "INFO" if log else "WARNING"), access_log=False,
+        server_header=False, ws="none", proxy_headers=False, timeout_graceful_shutdown=GRACE_S,
     )  # fmt: skip
     server = uvicorn.Server(settings)
     with suppress(KeyboardInterrupt):

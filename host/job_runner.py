@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import logging
 import os
 import select
 import signal
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from logging.config import dictConfig
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,12 @@ from host import progress_lines
 from host.errors import EXIT_DONE, EXIT_PARTLY
 from host.job_files import FILE_URL, absolute, shared_folder, work_folder
 from host.lease import gone, new_owner
+from host.logs import log_config
 from lut_db.errors import LutError
 from lut_db.jobs import KINDS, Job, JobStore
 from lut_db.store import open_store
+
+log = logging.getLogger("chamnet.runner")
 
 HOME = str(Path(host.__file__).resolve().parent.parent)
 START = "import sys; sys.path[0] = sys.argv.pop(1); from host.cli import main; main(sys.argv[1:])"
@@ -66,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--db", required=True, help="the database: a file, or any SQLAlchemy URL")
     asked = parser.parse_args(arguments)
+    dictConfig(log_config("json", "INFO"))
     with open_store(asked.db, create=False) as store:
         run_next(store.jobs, asked.kind, absolute(asked.db))
 
@@ -74,7 +80,13 @@ def run_next(jobs: JobStore, kind: str, db: str) -> None:
     """Runs the oldest job of a kind that waits, to its end; nothing where there is none, or one of the kind runs."""
     runner = new_owner()
     job = jobs.claim(kind, runner, STALE_S, gone)
-    if job is not None and _end(jobs, job, runner, _run(jobs, job, runner, db)):
+    if job is None:
+        return
+    facts = {"job": job.uid, "kind": kind, "attempt": job.attempts}
+    log.info("job taken", extra={"facts": facts})
+    outcome = _run(jobs, job, runner, db)
+    log.info("job over", extra={"facts": {**facts, "state": outcome.state, "error": outcome.error}})
+    if _end(jobs, job, runner, outcome):
         _drop_upload(job, db)
 
 

@@ -68,11 +68,14 @@ class Served:
 
 
 @contextmanager
-def serve(db: Path, *options: str, port: int = 0) -> Iterator[Served]:
-    """``chamnet serve`` on a port that the system chooses; ended by SIGTERM."""
+def serve(db: Path, *options: str, port: int = 0, errors: bool = False) -> Iterator[Served]:
+    """``chamnet serve`` on a port that the system chooses; ended by SIGTERM. With ``errors`` its log can be read."""
     command = [sys.executable, "-c", START, "serve", "--db", str(db), "--port", str(port), *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=db.parent, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe if errors else None, env=environment, cwd=db.parent, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

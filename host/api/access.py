@@ -1,7 +1,8 @@
 """Who may do what: bearer tokens, checked before anything of a request is read.
 
-A service on a loopback address, without another name, is open for reading; writing needs a token that may write. On any
-other, everything under ``/v1`` needs a token, ``/v1/health`` apart. A token that is sent must be valid in every case.
+A service on a loopback address, without another name, is open for reading; writing needs a token that may write. On
+any other, everything under ``/v1`` needs a token, ``/v1/health`` and ``/v1/health/ready`` apart. A token that is sent
+must be valid in every case.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lut_db.errors import LutError
 from lut_db.tokens import Token
 
 UNDER = "/v1"
-OPEN = (f"{UNDER}/health",)
+OPEN = (f"{UNDER}/health", f"{UNDER}/health/ready")
 WRITES = "write"
 _TOKEN = "chamnet.token"
 _MAKE = "make one with 'chamnet token create NAME{}' and send it as 'Authorization: Bearer TOKEN'"

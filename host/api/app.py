@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, Field
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -25,6 +26,7 @@ from host.api import (
     exports,
     jobs,
     measurements,
+    metrics,
     operators,
     pages,
     predictions,
@@ -34,6 +36,7 @@ from host.api import (
     validation,
 )
 from host.api.limits import AllowedHosts, BodyLimit, SecurityHeaders
+from host.api.observed import Measures, Observed
 from host.api.service import Service, ServiceConfig
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -50,6 +53,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     coverage.router,
     columns.router,
     validation.router,
+    metrics.router,
 )
 """Whoever adds a router adds its line."""
 
@@ -75,11 +79,14 @@ def create_app(config: ServiceConfig, ending: Callable[[], bool] = lambda: False
     Args:
         ending: whether the service was told to end, so that streams of events end.
     """
+    registry = CollectorRegistry()
+    middleware = _middleware(config, Measures(registry))
     app = FastAPI(
         title="ChamNet", version=_version(), description=DESCRIPTION, openapi_url=None, docs_url=None,
-        redoc_url=None, redirect_slashes=False, lifespan=_life(config, ending), middleware=_middleware(config),
+        redoc_url=None, redirect_slashes=False, lifespan=_life(config, ending), middleware=middleware,
         responses=problems.answers(*COMMON), generate_unique_id_function=_operation_id,
     )  # fmt: skip
+    app.state.registry = registry
     problems.add_handlers(app)
     app.add_exception_handler(RequestValidationError, access.before(problems.on_invalid))
     for router in (_facts(app), *ROUTERS):
@@ -117,13 +124,14 @@ def _keep_jobs(service: Service) -> asyncio.Task[None]:
     return asyncio.create_task(keep_jobs(service))
 
 
-def _middleware(config: ServiceConfig) -> list[Middleware]:
+def _middleware(config: ServiceConfig, measures: Measures) -> list[Middleware]:
     """What a request passes before its router, outermost first."""
     cors = Middleware(
         CORSMiddleware, allow_origins=config.cors, allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "Content-Type", "If-None-Match"], expose_headers=["ETag", "Location"],
     )  # fmt: skip
     return [
+        Middleware(Observed, measures=measures),
         Middleware(SecurityHeaders),
         Middleware(AllowedHosts, host=config.host, loopback=config.loopback, allowed=config.allowed_hosts),
         *([cors] if config.cors else []),

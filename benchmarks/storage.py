@@ -9,6 +9,7 @@ import argparse
 import resource
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from lut_db.store import LutStore, open_store
 from ops_catalog.spec import NativeOp
 
 TARGET = Target("generated", "fake", "1", "cpu", "float32", 1, (0,), "none", source="simulated")
+SESSION = Session(0.0, "benchmark", "0", {}, {})
 OPERATORS = 50_000
 BATCH = 20_000
 BURSTS, SAMPLES = 4, 10
@@ -63,19 +65,24 @@ def draw(rng: np.random.Generator) -> tuple[tuple[tuple[int, ...], ...], tuple[f
     return tuple(map(tuple, values)), tuple(float(i) for i in range(BURSTS))
 
 
-def fill(store: LutStore, rows: int) -> None:
-    keys = [f"relu(1x{number};float32)" for number in range(1, OPERATORS + 1)]
-    store.put_target(TARGET)
-    lowerings = [Lowering(key, "*", (key,), "plain", ("plain",)) for key in keys]
-    store.put_lowerings(TARGET, lowerings, [NativeOp(key, 0) for key in keys])
-    rng = np.random.default_rng(0)
+def key_of(number: int) -> str:
+    return f"relu(1x{1 + number % OPERATORS};float32)"
+
+
+def measurement_of(number: int, rng: np.random.Generator) -> Measurement:
     bursts, started = draw(rng)
+    return Measurement(key_of(number), bursts, started, 1, 250.0)
+
+
+def fill(store: LutStore, rows: int, target: Target = TARGET) -> None:
+    keys = [key_of(number) for number in range(OPERATORS)]
+    store.put_target(target)
+    lowerings = [Lowering(key, "*", (key,), "plain", ("plain",)) for key in keys]
+    store.put_lowerings(target, lowerings, [NativeOp(key, 0) for key in keys])
+    like = measurement_of(0, np.random.default_rng(0))
     for start in range(0, rows, BATCH):
-        made = [
-            Measurement(keys[number % OPERATORS], bursts, started, 1, 250.0)
-            for number in range(start, min(start + BATCH, rows))
-        ]
-        store.append(TARGET, Session(0.0, "benchmark", "0", {}, {}), made, f"batch {start}")
+        made = [replace(like, op_key=key_of(number)) for number in range(start, min(start + BATCH, rows))]
+        store.append(target, SESSION, made, f"t{target.threads} batch {start}")
 
 
 if __name__ == "__main__":

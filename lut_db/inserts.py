@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Insert, Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from lut_db import tables
-from lut_db.bulk import CHUNK
+from lut_db.bulk import CHUNK, insert_rows
 from lut_db.records import Session
 
 
@@ -55,8 +55,7 @@ def insert_missing_lowerings(connection: Connection, rows: Sequence[dict[str, An
         )
         for operator_id, context in connection.execute(query):
             lacking.pop((operator_id, context), None)
-    if lacking:
-        connection.execute(insert(table), list(lacking.values()))
+    insert_rows(connection, table, lacking.values())
     return list(lacking.values())
 
 

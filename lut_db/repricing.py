@@ -13,10 +13,10 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, select
 
 from lut_db import tables
-from lut_db.bulk import CHUNK, chunks
+from lut_db.bulk import CHUNK, chunks, insert_rows
 from lut_db.energy_choice import net_energies
 from lut_db.prices import Measured, Plan, price_rows
 from lut_db.rows import entry_from_rows
@@ -62,8 +62,7 @@ def put_parts(connection: Connection, lowerings: Iterable[Mapping[str, Any]], ke
         for native in dict.fromkeys(row["natives"])
         if native != keys[row["operator_id"]]
     ]
-    if rows:
-        connection.execute(insert(tables.part), rows)
+    insert_rows(connection, tables.part, rows)
 
 
 def _put_all_parts(connection: Connection, target_id: int) -> None:
@@ -91,8 +90,7 @@ def _reprice(connection: Connection, target_id: int, operator_ids: Sequence[int]
     rows = [row for id, key in keys.items() for row in price_rows(key, plans.get(id, ()), measured)]
     table = tables.price
     connection.execute(delete(table).where(table.c.target_id == target_id, table.c.key.in_(keys.values())))
-    if rows:
-        connection.execute(insert(table), [{"target_id": target_id, **row} for row in rows])
+    insert_rows(connection, table, ({"target_id": target_id, **row} for row in rows))
 
 
 def _keys(connection: Connection, operator_ids: Sequence[int]) -> dict[int, str]:

@@ -26,6 +26,7 @@ from lut_db.jobs import JobStore
 from lut_db.leases import LeaseStore
 from lut_db.lookups import LookupStore
 from lut_db.lut import LatencyLut, Lowerings, digest_of
+from lut_db.merges import MergeStore
 from lut_db.records import (
     Calibration,
     Device,
@@ -73,6 +74,11 @@ class LutStore:
     def leases(self) -> LeaseStore:
         """Who measures on which unit now."""
         return LeaseStore(self._engine)
+
+    @property
+    def merges(self) -> MergeStore:
+        """Tables of several units of one model."""
+        return MergeStore(self._engine, self._target_id)
 
     @property
     def energies(self) -> EnergyStore:

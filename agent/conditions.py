@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import re
 import time
-from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from pathlib import PurePosixPath
+from typing import Any, Callable, Dict, List, Optional
 
-from agent.machine import read_text
+from agent.cgroup import throttled_us
+from agent.gpu import read_gpu
+from agent.machine import read_text, siblings_of
 from agent.phone import prefix, read_phone
+from agent.sysfiles import paths_like, read_word
 
 LOADAVG = "/proc/loadavg"
 GATE_STEP_S = 0.004
+STEAL, IDLE = 7, (3, 4)
+"""Places of a CPU's counters in /proc/stat: of stolen time, and of waiting for work or for a disk."""
 PROBES, PROBE_STEPS = 9, 20_000
 """A few milliseconds in all on a phone: enough to see a clock that heat has lowered."""
 
@@ -29,15 +34,16 @@ def _read_here() -> Dict[str, Any]:
     """Of the machine that this runs on."""
     return {
         "freq_khz": _frequencies(),
-        "governor": _first("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "governor": read_word("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "load1": _load1(),
         "runnable": runnable(),
-        "steal_ticks": _steal_ticks(),
+        **_ticks(),
         "temp_mc": _temperatures(),
         "glibc_tunables": os.environ.get("GLIBC_TUNABLES"),
         "threads": _threads(),
-        "throttled_us": _throttled_us(),
+        "throttled_us": throttled_us(),
         "probe_ns": probe_ns(),
+        "gpu": read_gpu(),
     }
 
 
@@ -91,16 +97,11 @@ def quiet_gate(threads: int) -> Callable[[int], int]:
 
 def _frequencies() -> Dict[str, int]:
     found = {}
-    for path in sorted(Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")):
-        text = read_text(str(path))
-        if text and text.strip().isdigit():
-            found[path.parts[-3]] = int(text)
+    for path in paths_like("/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"):
+        text = read_word(path)
+        if text and text.isdigit():
+            found[PurePosixPath(path).parts[-3]] = int(text)
     return found
-
-
-def _first(path: str) -> Optional[str]:
-    text = read_text(path)
-    return text.strip() if text else None
 
 
 def _load1() -> Optional[float]:
@@ -108,25 +109,38 @@ def _load1() -> Optional[float]:
     return float(text.split()[0]) if text else None
 
 
-def _steal_ticks() -> Optional[int]:
-    fields = (read_text("/proc/stat") or "").split("\n", 1)[0].split()
-    return int(fields[8]) if len(fields) > 8 else None
+def _ticks() -> Dict[str, int]:
+    """Of the CPUs that this process may use: what the hypervisor gave to others, and what the other hardware threads
+    of their cores were busy."""
+    mine = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
+    told = _ticks_of_cpus()
+    others = siblings_of(mine)
+    return {
+        **({"steal_ticks": sum(told[cpu][STEAL] for cpu in mine)} if mine and mine <= set(told) else {}),
+        **({"sibling_ticks": sum(_busy(told[cpu]) for cpu in others)} if others and others <= set(told) else {}),
+    }
+
+
+def _ticks_of_cpus() -> Dict[int, List[int]]:
+    """CPU -> its counters in /proc/stat; empty where there are too few of them."""
+    rows = re.findall(r"^cpu(\d+) ([\d ]+)$", read_text("/proc/stat") or "", re.MULTILINE)
+    told = {int(cpu): [int(ticks) for ticks in counters.split()] for cpu, counters in rows}
+    return {cpu: ticks for cpu, ticks in told.items() if len(ticks) > STEAL}
+
+
+def _busy(ticks: List[int]) -> int:
+    return sum(ticks[: STEAL + 1]) - sum(ticks[place] for place in IDLE)
 
 
 def _temperatures() -> Dict[str, int]:
     found = {}
-    for zone in sorted(Path("/sys/class/thermal").glob("thermal_zone[0-9]*")):
-        kind, value = read_text(str(zone / "type")), read_text(str(zone / "temp"))
-        if kind and value and value.strip().lstrip("-").isdigit():
-            found["{}:{}".format(zone.name, kind.strip())] = int(value)
+    for zone in paths_like("/sys/class/thermal/thermal_zone[0-9]*"):
+        kind, value = read_word("{}/type".format(zone)), read_word("{}/temp".format(zone))
+        if kind and value and value.lstrip("-").isdigit():
+            found["{}:{}".format(PurePosixPath(zone).name, kind)] = int(value)
     return found
 
 
 def _threads() -> Optional[int]:
     match = re.search(r"^Threads:\s*(\d+)", read_text("/proc/self/status") or "", re.MULTILINE)
-    return int(match.group(1)) if match else None
-
-
-def _throttled_us() -> Optional[int]:
-    match = re.search(r"^throttled_usec (\d+)", read_text("/sys/fs/cgroup/cpu.stat") or "", re.MULTILINE)
     return int(match.group(1)) if match else None

@@ -26,6 +26,7 @@ Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 RIDGE = 0.02
 USUAL_L2_BYTES = 1 << 20
+GPU_ACCELERATORS = frozenset({"cuda", "tensorrt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,10 @@ def fit(
     return Calibration(family, scale, per_byte, per_node, tuple(names), tuple(map(float, residuals)), cap)
 
 
-def l2_bytes_of(machine: Mapping[str, Any]) -> int:
-    """The second cache of a machine as its agent read it, a usual size where it did not."""
+def l2_bytes_of(machine: Mapping[str, Any], accelerator: str = "cpu") -> int:
+    """The second cache of a machine, or of its GPU, as its agent read it; a usual size where it did not."""
+    if accelerator in GPU_ACCELERATORS:
+        return int(machine.get("gpu", {}).get("l2_bytes", USUAL_L2_BYTES))
     found = re.match(r"(\d+)([KM])", str(machine.get("caches", {}).get("L2 unified", "")))
     return int(found[1]) << (10 if found[2] == "K" else 20) if found else USUAL_L2_BYTES
 

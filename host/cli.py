@@ -18,6 +18,7 @@ from host import (
     cli_compare,
     cli_db,
     cli_energy,
+    cli_fleet,
     cli_lut,
     cli_measure,
     cli_metering,
@@ -63,6 +64,7 @@ app.add_typer(cli_energy.app, name="energy")
 app.add_typer(cli_bundle.app, name="bundle")
 app.add_typer(cli_lut.app, name="lut")
 app.add_typer(cli_db.app, name="db")
+app.add_typer(cli_fleet.app, name="fleet")
 app.add_typer(cli_ops.app, name="ops")
 
 

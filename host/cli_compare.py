@@ -20,6 +20,7 @@ from host.cli_options import (
     DelegateLibraries,
     Device,
     Dtypes,
+    EngineOptions,
     Engines,
     Force,
     Json,
@@ -35,7 +36,8 @@ from lut_db.store import open_store
 
 def compare_command(
     device: Device = LOCAL_CPU,
-    engine: Engines = "litert",
+    engine: Engines = "",
+    engine_option: EngineOptions = None,
     dtype: Dtypes = "float32",
     threads: Threads = "1",
     cpus: Cpus = "",
@@ -52,7 +54,7 @@ def compare_command(
     """Measure ChamNet-A...F and MobileNetV2's widths and resolutions; published accuracy against latency here."""
     unit = find_unit(device, Launch(agent_python), force)
     asked = Asked(engine, dtype, threads, cpus, seed, accelerator=accelerator, binary=benchmark_binary,
-                  libraries=delegate_libraries)  # fmt: skip
+                  libraries=delegate_libraries, options=engine_option or ())  # fmt: skip
     comparisons = []
     with open_store(db) as store:
         for setting in settings_of(unit, asked):

@@ -35,6 +35,7 @@ from host.cli_options import (
     DelegateLibraries,
     Device,
     Dtypes,
+    EngineOptions,
     Engines,
     Force,
     Json,
@@ -62,7 +63,8 @@ from lut_db.store import open_store
 
 def profile_command(
     device: Device = LOCAL_CPU,
-    engine: Engines = "litert",
+    engine: Engines = "",
+    engine_option: EngineOptions = None,
     space: Annotated[str, typer.Option(help="every operator of a search space, or of --networks random ones")] = "",
     networks: Annotated[int, typer.Option(help="with --space: so many random networks of it")] = 0,
     ops: Annotated[Path | None, typer.Option(help="an operators file")] = None,
@@ -104,7 +106,7 @@ def profile_command(
     workload = workload_of(space, networks, ops, network, limit, seed)
     unit = find_unit(device, Launch(agent_python, where_of(agent)), force)
     asked = Asked(engine, dtype, threads, cpus, seed, patience, accelerator, benchmark_binary, delegate_libraries,
-                  accept_binary)  # fmt: skip
+                  accept_binary, engine_option or ())  # fmt: skip
     settings = settings_of(unit, asked)
     within = budget_of(
         space, budget, fraction, until_error, like,
@@ -143,7 +145,8 @@ def profile_command(
 
 def validate_command(
     device: Device = LOCAL_CPU,
-    engine: Engines = "litert",
+    engine: Engines = "",
+    engine_option: EngineOptions = None,
     space: Annotated[str, typer.Option(help="the space of the random networks")] = "chamnet-mobile",
     networks: Annotated[int, typer.Option(help="unseen networks to compare", min=3)] = 32,
     calibration: Annotated[int, typer.Option(help="further networks to fit the calibration on", min=1)] = 8,
@@ -167,7 +170,7 @@ def validate_command(
     """Measure random whole networks and show how well the look-up table predicts them; fits the calibration."""
     unit = find_unit(device, Launch(agent_python, where_of(agent)), force)
     asked = Asked(engine, dtype, threads, cpus, seed, patience, accelerator, benchmark_binary, delegate_libraries,
-                  accept_binary)  # fmt: skip
+                  accept_binary, engine_option or ())  # fmt: skip
     settings = settings_of(unit, asked)
     names = tuple(filter(None, named.split(",")))
     question = Question(space, networks, names, calibration, seed)

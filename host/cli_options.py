@@ -14,7 +14,7 @@ from host.binaries import obtain
 from host.bundle import cache_folder
 from host.delegates import Delegate, check_delegate
 from host.devices import REACH, Unit, choose_cpus, find_unit
-from host.engines import engine_use
+from host.engines import ENGINES, EngineUse, chosen_of, engine_use
 from host.errors import UsageError
 from host.setting import Setting
 from host.transport import Launch
@@ -22,9 +22,18 @@ from lut_db.records import Target
 from lut_db.store import LutStore
 from ops_catalog.spec import DTYPE_BYTES
 
-Device = Annotated[str, typer.Option(help="local-cpu; a phone's chip, model or serial; or ssh:user@host")]
-Engines = Annotated[str, typer.Option("--engine", help="onnxruntime, litert, benchmark_model; comma-separated")]
-Dtypes = Annotated[str, typer.Option("--dtype", help="float32, float16, int8; comma-separated")]
+LITERT, TORCH = "litert", "torch-cuda"
+
+Device = Annotated[str, typer.Option(help="local-cpu, local-gpu; a phone's chip, model or serial; or ssh:user@host")]
+Engines = Annotated[
+    str,
+    typer.Option("--engine", help=f"of {', '.join(ENGINES)}; comma-separated; by default {LITERT}, on a GPU {TORCH}"),
+]
+EngineOptions = Annotated[
+    list[str] | None,
+    typer.Option("--engine-option", help="NAME=VALUE, such as xnnpack=off, tf32=on, mode=eager; repeat for several"),
+]
+Dtypes = Annotated[str, typer.Option("--dtype", help=f"{', '.join(DTYPE_BYTES)}; comma-separated")]
 Threads = Annotated[str, typer.Option(help="numbers of threads, comma-separated")]
 Cpus = Annotated[str, typer.Option(help="processors to pin to, such as 0,1; by default the fastest that are alike")]
 Db = Annotated[str, typer.Option(help="the database: a file, or any SQLAlchemy URL")]
@@ -53,7 +62,7 @@ BINARY_ENGINE = "benchmark_model"
 class Asked:
     """The options that make settings, as they were typed."""
 
-    engine: str = "litert"
+    engine: str = ""
     dtype: str = "float32"
     threads: str = "1"
     cpus: str = ""
@@ -63,11 +72,13 @@ class Asked:
     binary: Path | None = None
     libraries: Path | None = None
     accept_binary: bool = False
+    options: Sequence[str] = ()
 
-    @property
-    def engines(self) -> list[str]:
-        """Everything but the CPU is reached through the vendor's binary."""
-        return self.engine.split(",") if self.accelerator == "cpu" else [BINARY_ENGINE]
+    def engines(self, unit: Unit) -> list[str]:
+        """A phone's accelerators are reached through the vendor's binary."""
+        if self.accelerator != "cpu":
+            return [BINARY_ENGINE]
+        return (self.engine or (TORCH if unit.is_gpu else LITERT)).split(",")
 
 
 def settings_of(unit: Unit, asked: Asked) -> list[Setting]:
@@ -78,12 +89,24 @@ def settings_of(unit: Unit, asked: Asked) -> list[Setting]:
     if unknown := [dtype for dtype in dtypes if dtype not in DTYPE_BYTES]:
         raise UsageError(f"--dtype must be among {', '.join(DTYPE_BYTES)}, but got {', '.join(map(repr, unknown))}")
     found = []
-    for engine in asked.engines:
-        delegate = _delegate(unit, asked, dtypes) if engine_use(engine).binary else None
+    engines, choices = asked.engines(unit), engine_options(asked.options)
+    if unclaimed := [name for name in choices if not any(name in engine_use(engine).choices for engine in engines)]:
+        raise UsageError(
+            f"--engine-option must be one of an engine's, but {', '.join(engines)} has no {unclaimed[0]!r}"
+        )
+    for engine in engines:
+        use = engine_use(engine)
+        if (use.accelerator != "cpu") != unit.is_gpu:
+            fitting = [name for name, known in ENGINES.items() if (known.accelerator != "cpu") == unit.is_gpu]
+            raise UsageError(f"--engine must be of {', '.join(fitting)} on {unit.name}, but got {engine!r}")
+        chosen = chosen_of(use, {name: value for name, value in choices.items() if name in use.choices})
+        delegate = _delegate(unit, asked, dtypes) if use.binary else None
         for dtype in dtypes:
             for count in numbers("--threads", asked.threads):
                 cpus = choose_cpus(count, pinned, unit.clusters)
-                found.append(_setting(unit, asked, Setting(engine, cpus, dtype, count, delegate=delegate)))
+                found.append(
+                    _setting(unit, asked, Setting(engine, cpus, dtype, count, choices=chosen, delegate=delegate))
+                )
     return found
 
 
@@ -104,10 +127,21 @@ def as_before(store: LutStore, target: Target, means: Means) -> tuple[Unit, Sett
     unit = find_unit(str(facts.get(REACH, target.device)), launch)
     asked = Asked(
         target.engine, target.dtype, str(target.threads), ",".join(map(str, target.cpus)),
-        accelerator=target.accelerator, binary=means.binary, libraries=means.libraries,
+        accelerator=target.accelerator if engine_use(target.engine).binary else "cpu",
+        options=[f"{name}={value}" for name, value in target.options if name in engine_use(target.engine).choices],
+        binary=means.binary, libraries=means.libraries,
     )  # fmt: skip
     (setting,) = settings_of(unit, asked)
     return unit, replace(setting, malloc=options.get("malloc", setting.malloc))
+
+
+def _fitting(unit: Unit, engine: str) -> EngineUse:
+    """Raises UsageError for an engine that computes on something else than the unit is."""
+    use = engine_use(engine)
+    if use.on_gpu != unit.is_gpu:
+        fitting = [name for name, known in ENGINES.items() if known.on_gpu == unit.is_gpu]
+        raise UsageError(f"--engine must be of {', '.join(fitting)} on {unit.name!r}, but got {engine!r}")
+    return use
 
 
 def _setting(unit: Unit, asked: Asked, setting: Setting) -> Setting:
@@ -121,6 +155,17 @@ def _delegate(unit: Unit, asked: Asked, dtypes: Sequence[str]) -> Delegate:
         check_delegate(asked.accelerator, dtype, asked.libraries, unit.hexagon)
     binary = obtain(asked.binary, unit.abi, cache_folder() / "binaries", asked.accept_binary)
     return Delegate(binary.path, asked.libraries)
+
+
+def engine_options(texts: Sequence[str]) -> dict[str, str]:
+    """Raises UsageError for what is not NAME=VALUE."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--engine-option must read like NAME=VALUE, but got {text!r}")
+        found[name] = value
+    return found
 
 
 def where_of(text: str) -> str:

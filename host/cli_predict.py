@@ -32,7 +32,7 @@ from host.verify import check_target
 from lut_db.lut import how_to_measure
 from lut_db.records import Target
 from lut_db.store import LutStore, open_store
-from ops_catalog.build import with_dtype
+from ops_catalog.build import batch_of, with_dtype
 from ops_catalog.networks import NETWORKS, build_network
 from ops_catalog.parse import Parsed, parse_model
 from ops_catalog.spec import Graph, OpSpec
@@ -75,7 +75,8 @@ def predict_command(
         for target in targets:
             if measure_missing:
                 _measure(store, target, parsed.graph, means)
-            predictions.append(predictor_of(store, target, estimate, calibration).predict(parsed.graph))
+            predictor = predictor_of(store, target, estimate, calibration, batch=batch_of(parsed.graph))
+            predictions.append(predictor.predict(parsed.graph))
         measured = {t.name: _verified(store, t, parsed.graph, means) for t in targets} if verify else {}
     missing = list(dict.fromkeys(op for prediction in predictions for op in prediction.missing))
     if missing:

@@ -19,7 +19,7 @@ from host.errors import EXIT_PARTLY, HostError, UsageError
 from lut_db.samples import AccuracySample, open_samples
 from search.builtin import builtin_samples
 from search.cells import Arithmetic, Array, build_cells
-from search.evaluators import Options, open_evaluator
+from search.evaluators import WORK, Options, open_evaluator
 from search.features import training_inputs
 from search.predictors import LEAST_SAMPLES, Inputs, plain_inputs
 from search.predictors.evaluate import evaluate, scores
@@ -39,8 +39,10 @@ Recipe = Annotated[str, typer.Option(help="how they are trained; accuracies of d
 
 def sample_command(
     space: Space,
-    source: Annotated[str, typer.Option(help="CSV file (table), command line (command), .npz or image folder (torch)")],
-    evaluator: Annotated[str, typer.Option(help="table, command or torch")] = "command",
+    source: Annotated[
+        str, typer.Option(help="CSV file (table), command line (command), .npz or image folder (torch, ray)")
+    ],
+    evaluator: Annotated[str, typer.Option(help="table, command, torch or ray (docs/training.md)")] = "command",
     rounds: Annotated[int, typer.Option(help="rounds of training", min=1)] = 6,
     per_round: Annotated[int, typer.Option(help="networks trained in each", min=1)] = 10,
     strategy: Annotated[str, typer.Option(help="mixed, variance or random")] = "mixed",
@@ -52,17 +54,32 @@ def sample_command(
     recipe: Recipe = "",
     accuracy: Annotated[str, typer.Option(help="column of a table")] = "accuracy_percent",
     timeout_s: Annotated[float, typer.Option(help="longest run of a command", min=0.1)] = 3600.0,
-    retries: Annotated[int, typer.Option(help="further tries of a command", min=0)] = 1,
-    jobs: Annotated[int, typer.Option(help="commands at once", min=1)] = 1,
+    retries: Annotated[int, typer.Option(help="further tries of a command, or of a training of ray", min=0)] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="at once: commands, by default 1; trainings of ray, by default all that fit", min=1),
+    ] = None,
     epochs: Annotated[int, typer.Option(help="epochs of a training", min=1)] = 10,
-    work: Annotated[str, typer.Option(help="folder for checkpoints of trainings")] = "",
+    work: Annotated[str, typer.Option(help=f"folder for checkpoints of trainings; of ray by default {WORK}")] = "",
+    address: Annotated[
+        str,
+        typer.Option(help="Ray cluster: HOST:PORT, or auto for that of this machine; by default one is started here"),
+    ] = "",
+    cpus_each: Annotated[
+        float, typer.Option(help="processors (threads) of a training; of ray by default 1", min=0)
+    ] = 0,
+    gpus_each: Annotated[float, typer.Option(help="GPUs of a training of ray; 0.5: two share one", min=0)] = 0,
+    asha: Annotated[bool, typer.Option("--asha/--no-asha", help="ray: end trainings that fall behind early")] = False,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
     """Train networks that a predictor learns most from; a second call goes on where the first stopped."""
-    chosen = space_named(space)
-    options = Options(source, accuracy, timeout_s, retries, jobs, epochs, seed, work)
+    chosen = space_named(space).plain
+    at_once = jobs or (0 if evaluator == "ray" else 1)
+    options = Options(
+        source, accuracy, timeout_s, retries, at_once, epochs, seed, work, cpus_each, gpus_each, address, asha
+    )
     trainer = open_evaluator(evaluator, chosen, options)
     blank = AccuracySample(chosen.name, "", dataset, recipe or trainer.recipe, None, seed, source=evaluator)
     plan = Plan(rounds, per_round, strategy, until_rmse, unbalanced, seed)
@@ -70,15 +87,17 @@ def sample_command(
     with open_samples(db) as store:
         state = sample_rounds(store, blank, chosen, arithmetic, trainer, plan, _tell)
     if as_json:
-        facts = {name: getattr(state, name) for name in ("trained", "failed", "rmse", "kendall_tau")}
+        facts = {name: getattr(state, name) for name in ("trained", "failed", "stopped_early", "rmse", "kendall_tau")}
         print(json.dumps({"space": chosen.name, "dataset": dataset, "recipe": blank.recipe, **facts}, indent=1))
-    if state.failed:
+    if state.failed > state.stopped_early:
         raise typer.Exit(EXIT_PARTLY)
 
 
 def _tell(state: Round) -> None:
     error = "" if state.rmse is None else f", leave-one-out error {state.rmse:.2f} points, tau {state.kendall_tau:.2f}"
-    show.errors.print(f"round {state.number}: {state.trained} trained, {state.failed} failed{error}")
+    early = f", {state.stopped_early} stopped early" if state.stopped_early else ""
+    failed = state.failed - state.stopped_early
+    show.errors.print(f"round {state.number}: {state.trained} trained, {failed} failed{early}{error}")
 
 
 @app.command("list")
@@ -122,7 +141,7 @@ def import_command(
     db: Db = DEFAULT_DB,
 ) -> None:
     """Read accuracies from a CSV file; rows that are none are named, the others are kept."""
-    found = read_csv(space_named(space), source, accuracy, dataset, recipe, genome)
+    found = read_csv(space_named(space).plain, source, accuracy, dataset, recipe, genome)
     with open_samples(db) as store:
         new = store.put(found.samples)
     show.errors.print(f"{new} new of {len(found.samples)} networks; {len(found.refused)} lines refused")
@@ -138,7 +157,7 @@ def export_command(
     dataset: Annotated[str, typer.Option(help="of this data set only")] = "",
 ) -> None:  # fmt: skip
     """Write the accuracies of a space to a CSV file, those that ship with the program included."""
-    chosen = space_named(space)
+    chosen = space_named(space).plain
     with open_samples(db) as store:
         store.put(builtin_samples(chosen.name))
         known = store.samples(chosen.name, dataset)
@@ -186,7 +205,7 @@ def fit_command(
     db: Db = DEFAULT_DB,
 ) -> None:
     """Fit the Gaussian process to the accuracies of a space, show its leave-one-out errors, and keep it in a file."""
-    chosen = space_named(space)
+    chosen = space_named(space).plain
     with open_samples(db) as store:
         store.put(builtin_samples(chosen.name))
         training = training_set(chosen, store.samples(chosen.name, dataset), LEAST_SAMPLES)

@@ -21,7 +21,8 @@ from host.cli_options import (
     Seed,
     as_before,
 )
-from host.errors import UsageError
+from host.errors import EXIT_PARTLY, UsageError
+from host.matrix import run_matrix, show_matrix, write_matrix
 from host.search_report import write_search_report
 from host.verify import Verification, choose, recalibrate, verify
 from lut_db.records import Target
@@ -30,16 +31,22 @@ from lut_db.store import LutStore, open_store
 from search.builtin import builtin_samples
 from search.evolution import Effort
 from search.limits import OF_DEVICE, UNITS, Limit
+from search.matrix import Row
 from search.result import Candidate, SearchResult, export_winner, write_front
 from search.run import Question, search
 from search.spaces import space_named
 
-Space = Annotated[str, typer.Option(help="a search space, or a TOML file that describes one")]
+Space = Annotated[str, typer.Option(help="a search space, or a TOML file that describes one; several with --targets")]
 
 
 def search_command(
     space: Space,
     device: Annotated[str, typer.Option(help="the device of the table")] = "",
+    everywhere: Annotated[
+        str, typer.Option("--targets", help="with --limits: all, or names: each of these tables by itself, as a matrix")
+    ] = "",
+    jobs: Annotated[int, typer.Option(help="with --targets: processes at once", min=1)] = 1,
+    address: Annotated[str, typer.Option(help="with --targets: a Ray cluster's address, to search there")] = "",
     table: Annotated[list[str] | None, typer.Option("--target", help="a table by its name; repeat for several")] = None,
     engine: Annotated[str, typer.Option(help="its engine, where the device has tables of several")] = "",
     dtype: Annotated[str, typer.Option(help="its element type")] = "",
@@ -81,6 +88,13 @@ def search_command(
     delegate_libraries: DelegateLibraries = None,
 ) -> None:
     """Find the most accurate networks of a space within limits, from stored tables and trained networks."""
+    if everywhere:
+        _search_everywhere(
+            Row(db, samples_db or db, "", "", _sweep(limits), predictor, dataset, recipe, interpolate, seed,
+                Effort(population, generations)),
+            space, everywhere, jobs, address, out, as_json,
+        )  # fmt: skip
+        return
     chosen = space_named(space)
     with open_store(db, create=not (device or table or limit)) as store:
         named = [store.target_named(name) for name in table or []]
@@ -100,8 +114,8 @@ def search_command(
             Effort(population, generations), interpolate,
         )  # fmt: skip
         with open_samples(samples_db or db) as samples:
-            samples.put(builtin_samples(chosen.name))
-            known = samples.samples(chosen.name, dataset)
+            samples.put(builtin_samples(chosen.plain.name))
+            known = samples.samples(chosen.plain.name, dataset)
         if again and interpolate:
             raise UsageError("--recalibrate must have a table of measured operators, but got --interpolate")
         with show.progress("search") as progress:
@@ -121,6 +135,24 @@ def search_command(
         print(json.dumps(result.as_json() if whole else rows, indent=1))
     else:
         show.show_front(result)
+
+
+def _search_everywhere(
+    like: Row, spaces: str, targets: str, jobs: int, address: str, out: Path | None, as_json: bool
+) -> None:
+    """Raises UsageError without limits; a space that a target lacks operators of is done in part."""
+    if not like.limits_ms:
+        raise UsageError("--targets must come with --limits FROM:TO:COUNT, but got none")
+    with show.progress("search") as progress:
+        found, bill = run_matrix(like, spaces.split(","), targets, jobs, address, progress.tell)
+    if out is not None:
+        write_matrix(found, bill, out)
+    if as_json:
+        print(json.dumps({"rows": [row.as_json() for row in found], "bill": bill.as_json()}, indent=1))
+    else:
+        show_matrix(found, bill)
+    if any(row.reason for row in found):
+        raise typer.Exit(EXIT_PARTLY)
 
 
 def _limits(

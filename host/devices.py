@@ -1,7 +1,7 @@
 """Which devices there are, and how to reach the one that was named.
 
-``local-cpu`` is this machine; ``ssh:user@host`` a Linux board; any other name is a phone on ADB, by its chip
-(``snapdragon835``), its model, or its serial. A phone must prove to be what its name says.
+``local-cpu`` is this machine, ``local-gpu`` its NVIDIA GPU; ``ssh:user@host`` a Linux board; any other name is a phone
+on ADB, by its chip (``snapdragon835``), its model, or its serial. A phone must prove to be what its name says.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from agent.protocol import Hello
+from host.cores import kinds_of, one_of_each_core_last
 from host.errors import DeviceUnavailable, UsageError
 from host.gate import Gate
 from host.identity import OLDEST_SDK, Identity
@@ -24,7 +25,7 @@ from host.transport import TRANSPORTS, DeviceLost, Launch, Transport
 from host.transport.shell import run
 from lut_db.records import Device
 
-LOCAL_CPU = "local-cpu"
+LOCAL_CPU, LOCAL_GPU = "local-cpu", "local-gpu"
 SSH = "ssh:"
 BOARD_LIMIT_S = 20.0
 """For a board to take the first connection; jumps over other machines included."""
@@ -56,6 +57,10 @@ class Unit:
     @property
     def is_phone(self) -> bool:
         return self.transport == "adb"
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.name == LOCAL_GPU
 
     @property
     def emulated(self) -> bool:
@@ -106,8 +111,8 @@ def find_unit(name: str, launch: Launch | None = None, force: bool = False) -> U
         DeviceUnavailable: it is not connected, is something else, or cannot be driven.
     """
     chosen = launch or Launch()
-    if name == LOCAL_CPU:
-        return Unit(LOCAL_CPU, launch=chosen)
+    if name in (LOCAL_CPU, LOCAL_GPU):
+        return Unit(name, launch=chosen)
     if name.startswith(SSH):
         return _board(name.removeprefix(SSH), chosen)
     phones = list_phones(start_server=True)
@@ -134,20 +139,26 @@ def device_of(unit: Unit, machine: Mapping[str, Any]) -> Device:
 def choose_cpus(threads: int, asked: Sequence[int] = (), clusters: Sequence[Sequence[int]] = ()) -> tuple[int, ...]:
     """The processors to pin to: those asked for, else the last of the fastest cluster that has enough of them.
 
-    Without clusters those of this machine count as one, whose last ones serve the fewest interrupts.
+    Without clusters they are this machine's: the last ones, which serve the fewest interrupts, and no two hardware
+    threads of one core while another core is free.
 
     Raises:
         UsageError: more threads than processors of one speed, or a processor that is not there.
     """
-    groups = [tuple(group) for group in clusters] or [tuple(sorted(os.sched_getaffinity(0)))]
+    groups: list[tuple[int, ...]] = [tuple(group) for group in clusters] or _local_clusters()
     present = sorted(cpu for group in groups for cpu in group)
     if unknown := sorted(set(asked) - set(present)):
         raise UsageError(f"--cpus must be among {_list(present)}, but got {_list(unknown)}")
-    fitting = [group for group in groups if len(group) >= threads]
-    cpus = tuple(asked) or (fitting[-1][-threads:] if fitting else max(groups, key=len))
+    fitting = [group[-threads:] for group in groups if len(group) >= threads]
+    chosen = fitting[-1] if fitting else max(groups, key=len)
+    cpus = tuple(asked) or tuple(sorted(chosen))
     if threads > len(cpus):
         raise UsageError(f"threads must be at most the {len(cpus)} processors {_list(cpus)}, but got {threads}")
     return cpus
+
+
+def _local_clusters() -> list[tuple[int, ...]]:
+    return [one_of_each_core_last(kind) for kind in kinds_of(os.sched_getaffinity(0))]
 
 
 def agent_environment(malloc: str, threads: int) -> dict[str, str]:

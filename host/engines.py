@@ -6,7 +6,7 @@ ENGINES has one line per engine of ``agent.engines``. What decides speed goes in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from host.errors import UsageError
@@ -26,6 +26,8 @@ class EngineUse:
         seconds: what a measurement costs, all included, for the estimate of a plan.
         float16: what is of 16 bits in a float16 model: tensors, or only weights.
         source: what its rows are.
+        accelerator: what it computes on; anything but the CPU is a unit of its own.
+        choices: what may be chosen of it by option; the first is what it does unasked.
     """
 
     file_format: str
@@ -37,16 +39,57 @@ class EngineUse:
     source: str = "measured"
     binary: bool = False
     seconds: float = 0.006
+    accelerator: str = "cpu"
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.accelerator != "cpu"
 
 
-ENGINES = {
+TF32, ON = {"tf32": ("off", "on")}, ("on", "off")
+
+ENGINES: Mapping[str, EngineUse] = {
     "onnxruntime": EngineUse(
         "onnx", True, {"optimisation": "none"}, {"optimisation": "all"}, {"optimisation": "all", "entry": "run"}
     ),
-    "litert": EngineUse("tflite", False, {}, {}, {}, float16="weights"),
+    "onnxruntime-cuda": EngineUse(
+        "onnx",
+        True,
+        {"optimisation": "none"},
+        {"optimisation": "all"},
+        {"optimisation": "all"},
+        accelerator="cuda",
+        choices={"graph": ON, **TF32},
+    ),
+    "onnxruntime-tensorrt": EngineUse("onnx", False, {}, {}, {}, accelerator="tensorrt", choices={"graph": ON, **TF32}),
+    "litert": EngineUse("tflite", False, {}, {}, {}, float16="weights", choices={"xnnpack": ON}),
+    "openvino": EngineUse(
+        "onnx",
+        False,
+        {"edges": "native"},
+        {},
+        {},
+        float16="weights",
+        seconds=0.1,
+        choices={"precision": ("float32", "bfloat16")},
+    ),
+    "torch": EngineUse("pt2", False, {}, {}, {}, choices={"mode": ("eager", "compile")}),
+    "torch-cuda": EngineUse(
+        "pt2", False, {}, {}, {}, accelerator="cuda", choices={"mode": ("graph", "eager", "compile"), **TF32}
+    ),
     "benchmark_model": EngineUse("tflite", False, {}, {}, {}, float16="weights", binary=True, seconds=1.8),
     "fake": EngineUse("fake", False, {}, {}, {}, source="simulated"),
 }
+
+
+def chosen_of(use: EngineUse, asked: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What was asked of an engine beyond what it does unasked, by name. Raises UsageError for what it does not have."""
+    for name, value in asked.items():
+        if value not in use.choices.get(name, ()):
+            known = ", ".join(f"{name}={'|'.join(values)}" for name, values in use.choices.items())
+            raise UsageError(f"--engine-option must be {known or 'left out for this engine'}, but got {name}={value}")
+    return tuple(sorted((name, value) for name, value in asked.items() if value != use.choices[name][0]))
 
 
 def engine_use(name: str) -> EngineUse:

@@ -14,7 +14,7 @@ from typing import Any
 
 Shape = tuple[int, ...]
 
-BLOCKED_DOMAIN = "com.microsoft.nchwc"
+BLOCKED_DOMAIN, LAST_DOMAIN = "com.microsoft.nchwc", "com.ms.internal.nhwc"
 EXPORTED_NODE = re.compile(r"t\d+(\.\d+)*(/\d+)?")
 
 
@@ -84,7 +84,8 @@ def attributes_of(node: Any) -> dict[str, Any]:
 
 
 def channels_last(node: Any) -> bool:
-    return bool(attributes_of(node).get("channels_last")) or node.op_type.startswith("Nhwc")
+    last = node.domain == LAST_DOMAIN or node.op_type.startswith("Nhwc")
+    return last or bool(attributes_of(node).get("channels_last"))
 
 
 def output_type(node: Any, known: Known) -> int:
@@ -161,7 +162,7 @@ _SHAPE_RULES = {
     **dict.fromkeys(("Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "MaxPool", "AveragePool"), _window),
     **dict.fromkeys(("QLinearAveragePool", "NhwcMaxPool"), _window),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "QLinearGlobalAveragePool"), _global_pool),
-    **dict.fromkeys(("Gemm", "QGemm", "MatMul", "QLinearMatMul"), _gemm),
+    **dict.fromkeys(("Gemm", "QGemm", "MatMul", "FusedMatMul", "QLinearMatMul"), _gemm),
     **dict.fromkeys(("Add", "Mul", "QLinearAdd", "QLinearMul"), _broadcast),
     **dict.fromkeys(("Concat", "QLinearConcat"), _concat),
     "ReorderInput": _reorder_input,

@@ -24,7 +24,7 @@ from lut_db.lut import LatencyLut, MissingOpsError
 from lut_db.records import Calibration, Target
 from lut_db.store import LutStore, open_store
 from ops_catalog import ops
-from ops_catalog.build import with_dtype
+from ops_catalog.build import split_batch, with_dtype
 from ops_catalog.spec import Graph, OpSpec
 from search.completion import Completed, complete_for_graphs, rows_of
 from search.energies import Energies, Summed, complete_energies
@@ -220,10 +220,17 @@ def open_predictor(db: str | Path, target: str, estimate: bool = False, family: 
 
 
 def predictor_of(
-    store: LutStore, target: Target, estimate: bool = False, family: str = "", choice: Choice | None = None
-) -> Predictor:
-    """The same from an open database; choice: the meter whose energies are taken, by default the one that counts."""
-    return Predictor(store.lut(target, choice), store.staircases(target), _calibration(store, target, family), estimate)
+    store: LutStore, target: Target, estimate: bool = False, family: str = "", choice: Choice | None = None,
+    batch: int | None = None,
+) -> Predictor:  # fmt: skip
+    """The same from an open database.
+
+    Args:
+        choice: the meter whose energies are taken, by default the one that counts.
+        batch: prefer the newest calibration of networks of this batch.
+    """
+    calibration = _calibration(store, target, family, batch)
+    return Predictor(store.lut(target, choice), store.staircases(target), calibration, estimate)
 
 
 def roofline(prediction: Prediction) -> tuple[Array, Array, list[str]]:
@@ -243,10 +250,11 @@ def _prices(lut: LatencyLut, graph: Graph) -> bool:
     return True
 
 
-def _calibration(store: LutStore, target: Target, family: str) -> Calibration | None:
+def _calibration(store: LutStore, target: Target, family: str, batch: int | None = None) -> Calibration | None:
     known = store.calibrations(target)
     if family and family not in known:
         raise LutError(f"a calibration must be of {', '.join(known) or 'nothing yet'}, but got {family!r}")
     if family:
         return known[family]
-    return max(known.values(), key=lambda calibration: calibration.created_at, default=None)
+    alike = [calibration for name, calibration in known.items() if split_batch(name)[1] == batch]
+    return max(alike or known.values(), key=lambda calibration: calibration.created_at, default=None)

@@ -47,14 +47,15 @@ def profile(store: LutStore, unit: Unit, setting: Setting, workload: Workload, p
 
 
 def _measure(bench: Bench, todo: Mapping[str, str], summary: Summary, progress: Progress) -> None:
-    """As many passes as an entry needs, and one more over what two of them leave open."""
+    """As many passes as an entry needs, and one more over what they leave open: what differs, what was disturbed."""
     for number in range(1, bench.setting.passes + 1):
         passes = bench.store.clean_passes(bench.target)
         left = {key: path for key, path in todo.items() if key not in summary.quarantined}
         lacking = {key: path for key, path in left.items() if passes.get(key, 0) < number}
         measure_pass(bench, lacking, number, summary, progress)
-    apart = bench.store.disagreeing(bench.target)
-    repeat = {key: path for key, path in todo.items() if key in apart}
+    apart, passes = bench.store.disagreeing(bench.target), bench.store.clean_passes(bench.target)
+    left = {key: path for key, path in todo.items() if key not in summary.quarantined}
+    repeat = {key: path for key, path in left.items() if key in apart or passes.get(key, 0) < bench.setting.passes}
     summary.repeated += len(repeat)
     measure_pass(bench, repeat, bench.setting.passes + 1, summary, progress)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from agent.protocol import Done, Measured
 from host.gate import capped
+from host.quality_gpu import gpu_doubts
 
 NOISY = 0.25
 """Spread of a measurement, (median - p10) / p10, above which its p10 is not trusted to a few percent."""
@@ -26,7 +27,10 @@ THROTTLE = 0.05
 """Loss of clock frequency during a batch."""
 
 STEAL = 0.05
-"""Share of the batch's time that the hypervisor gave to others."""
+"""Share of the batch's time on its processors that the hypervisor gave to others."""
+
+SIBLING = 0.10
+"""Share of the batch during which the other hardware thread of a used core was busy; no trial has set it yet."""
 
 SLOW_SHARE = 0.5
 """Share of a batch that a phone's processors must spend at full clock."""
@@ -65,16 +69,17 @@ def batch_doubts(
     looks = [ns for _, ns in done.sentinel_ns]
     if looks and usual_sentinel_ns and abs(median(looks) / usual_sentinel_ns - 1) > DRIFT:
         doubts.append("drifted")
-    if _slowest_khz(done.after, cpus) < (1 - THROTTLE) * _slowest_khz(done.before, cpus) or _heated(done, cpus):
+    if _throttled(done, cpus):
         doubts.append("throttled")
     if _slow_clock(done, cpus):
         doubts.append("slow-clock")
     if {done.before.get("charging"), done.after.get("charging")} == {True, False}:
         doubts.append("charging-changed")
-    stolen = (done.after.get("steal_ticks", 0) - done.before.get("steal_ticks", 0)) / TICKS_PER_S
-    if seconds > 0 and stolen / seconds > STEAL:
-        doubts.append("stolen")
-    return tuple(doubts)
+    for counter, limit, doubt in (("steal_ticks", STEAL, "stolen"), ("sibling_ticks", SIBLING, "busy-sibling")):
+        if seconds > 0 and _growth(done, counter) / TICKS_PER_S > limit * seconds * max(1, len(cpus)):
+            doubts.append(doubt)
+    doubts += gpu_doubts(done.before.get("gpu", {}), done.after.get("gpu", {}), seconds)
+    return tuple(dict.fromkeys(doubts))
 
 
 def clocks_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -91,6 +96,18 @@ def clocks_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple
     first, last = ({name: value for name, value in told.items() if name != COUNTERS} for told in (before, after))
     moved = {policy: clocks for policy, clocks in spent.items() if clocks}
     return first, {**last, **({"clock_s": moved} if moved else {})}
+
+
+def _throttled(done: Done, cpus: Sequence[int]) -> bool:
+    """Whether heat lowered a clock that was used, or a quota of a control group stopped the agent for a while."""
+    lowered = _slowest_khz(done.after, cpus) < (1 - THROTTLE) * _slowest_khz(done.before, cpus)
+    return lowered or _growth(done, "throttled_us") > 0 or _heated(done, cpus)
+
+
+def _growth(done: Done, counter: str) -> int:
+    """How far a counter went on during a batch; 0 where it was not read twice."""
+    first, last = done.before.get(counter), done.after.get(counter)
+    return 0 if first is None or last is None else int(last) - int(first)
 
 
 def _heated(done: Done, cpus: Sequence[int]) -> bool:

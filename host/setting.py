@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -31,6 +31,7 @@ class Setting:
     Attributes:
         naive: one session per exported operator, as the usual tools do, instead of native operators.
         passes: measurements in fresh sessions that an entry needs; one more where two differ.
+        choices: of the engine, what differs from what it does unasked (``EngineUse.choices``).
         accelerator: a name of ``host.accelerators.ACCELERATORS``.
         delegate: the files of an engine that is a vendor's binary; None for any other.
         gate: what must hold before a batch; None where the device needs none.
@@ -46,6 +47,7 @@ class Setting:
     passes: int = 2
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
+    choices: tuple[tuple[str, str], ...] = ()
     accelerator: str = "cpu"
     delegate: Delegate | None = None
     gate: Gate | None = None
@@ -63,7 +65,7 @@ class Setting:
         """Engine options for a single operator, or for a whole network."""
         use = self.use
         chosen = use.whole_options if whole else use.naive_options if self.naive else use.native_options
-        return {"threads": self.threads, **chosen}
+        return {"threads": self.threads, **chosen, **dict(self.choices)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class Summary:
         wanted: native operators that the workload needs.
         already: of these, how many the store had before.
         measured: measurements made now, passes counted.
-        repeated: operators whose two passes differed, measured a third time.
+        repeated: operators whose passes differed, or were disturbed, measured once more.
         refused: what cannot be exported or optimised, with the reason.
         sent_bytes: what was sent to a device: the bundle, the agent, models.
         first_row_s: from the start of the run to its first stored batch; None where nothing was measured.
@@ -172,7 +174,9 @@ class Circumstances:
 
 def target_of(setting: Setting, around: Circumstances, hello: Hello) -> Target:
     """The Target that a setting means on the machine that greeted."""
-    options = {} if setting.malloc == DEFAULT_MALLOC else {"malloc": setting.malloc}
+    options = dict(setting.choices)
+    if setting.malloc != DEFAULT_MALLOC:
+        options["malloc"] = setting.malloc
     if setting.naive:
         options["operators"] = "exported"
     if around.driven:
@@ -185,11 +189,17 @@ def target_of(setting: Setting, around: Circumstances, hello: Hello) -> Target:
         device=around.device,
         engine=setting.engine,
         engine_version=hello.engines[setting.engine]["version"],
-        accelerator=setting.accelerator,
+        accelerator=setting.accelerator if setting.use.binary else setting.use.accelerator,
         dtype=setting.dtype,
         threads=setting.threads,
         cpus=setting.cpus,
-        isa=around.driven or str(hello.machine.get("isa", "unknown")),
+        isa=around.driven or _isa(setting.use, hello.machine),
         options=tuple(sorted(options.items())),
         source="emulated" if around.emulated and setting.use.source == "measured" else setting.use.source,
     )
+
+
+def _isa(use: EngineUse, machine: Mapping[str, Any]) -> str:
+    """What a target's processor understands: a CPU's instructions, or a GPU's compute capability."""
+    told = machine.get("gpu", {}) if use.on_gpu else machine
+    return str(told.get("isa", "unknown"))

@@ -86,7 +86,7 @@ def show_summary(summary: Summary, told: Container[str] = ()) -> None:
     seconds = sum(value for stage, value in summary.seconds.items())
     output.print(
         f"[bold]{summary.target}[/]: {summary.wanted} native operators, {summary.already} known before, "
-        f"{summary.measured} measurements now ({summary.repeated} operators a third time) in {seconds:.1f} s",
+        f"{summary.measured} measurements now ({summary.repeated} operators once more) in {seconds:.1f} s",
         soft_wrap=True,
     )
     if summary.sent_bytes:

@@ -77,13 +77,14 @@ def validate(store: LutStore, unit: Unit, setting: Setting, question: Question, 
     sampled = sample_networks(question.space, question.calibration + question.networks, question.seed)
     named = [build_network(name) for name in question.named]
     graphs = [with_dtype(graph, setting.dtype) for graph in (*sampled, *named)]
-    workload = Workload(graphs=tuple(graphs))
+    workload, family = Workload(graphs=tuple(graphs)), space_named(question.space).name
     profile(store, unit, setting, workload, progress)
     naive = _naive_lut(store, unit, setting, workload, progress)
     with open_bench(store, unit, setting, progress) as bench:
-        truth = measure_networks(bench, graphs, question.space, progress)
+        truth = measure_networks(bench, graphs, family, progress)
         lut, device = store.lut(bench.target), dict(bench.agent.hello.machine)
-    compared = _compare(graphs, truth, lut, naive or lut, question, l2_bytes_of(device))
+    l2_bytes = l2_bytes_of(device, bench.target.accelerator)
+    compared = _compare(graphs, truth, lut, naive or lut, replace(question, space=family), l2_bytes)
     calibration = replace(compared.calibration, sentinel_ns=truth.sentinel_ns, created_at=time.time())
     store.put_calibration(bench.target, calibration)
     metrics = {**_describe(setting, question), **compared.metrics}

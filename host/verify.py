@@ -87,7 +87,7 @@ def recalibrate(store: LutStore, target: Target, result: SearchResult, found: Ve
     facts = next((device.facts for device in store.devices() if device.name == target.device), {})
     calibration = fit(
         [lut.price(graph) for graph in graphs], np.array(list(found.latencies_ms.values())) * 1e6,
-        [graph.name for graph in graphs], result.space.name, l2_bytes_of(facts),
+        [graph.name for graph in graphs], result.space.name, l2_bytes_of(facts, target.accelerator),
     )  # fmt: skip
     store.put_calibration(target, replace(calibration, sentinel_ns=found.sentinel_ns, created_at=time.time()))
 

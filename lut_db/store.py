@@ -147,6 +147,13 @@ class LutStore:
             operators = connection.scalar(distinct.where(tables.measurement.c.target_id == id)) or 0
         return {"operators": operators, **found}
 
+    def measuring_s(self, target: Target) -> float:
+        """Seconds that a target's batches took, as their sentinels were looked at from the first moment to the last."""
+        table = tables.session
+        query = select(table.c.sentinel_ns).where(table.c.target_id == self._target_id(target))
+        with reading(self._engine) as connection:
+            return float(sum(looks[-1][0] for looks in connection.scalars(query) if looks))
+
     def put_lowerings(self, target: Target, lowerings: Sequence[Lowering], natives: Sequence[NativeOp]) -> None:
         """Adds what operators become on a target, and the native operators they become; what is there stays."""
         id = self._target_id(target)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 Value = bool | int | float | str | tuple[int, ...]
 
-DTYPE_BYTES = {"float32": 4, "float16": 2, "int8": 1}
+DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 _TUPLE = re.compile(r"-?\d+x(-?\d+(x-?\d+)*)?")
 _KEY = re.compile(

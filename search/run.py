@@ -19,19 +19,19 @@ from lut_db.records import Target
 from lut_db.samples import AccuracySample
 from lut_db.store import LutStore
 from ops_catalog.build import op_with_dtype
+from search.accuracy import Fitted, fit_accuracy
 from search.cells import Arithmetic, Array, Cells, build_cells
 from search.completion import Completed, complete_for_operators
 from search.cost import CostModel, calibration_for
 from search.energies import Energies, complete_energies, energy_note
 from search.evolution import Effort, Evolved, Objective, evolve
-from search.features import search_inputs, training_inputs
+from search.features import search_inputs
 from search.limits import Costs, Limit, even_sweep, limit_rows
 from search.pareto import front
-from search.predictors import LEAST_SAMPLES, Predictor, fit_predictor
-from search.predictors.evaluate import scores
+from search.predictors import LEAST_SAMPLES, Predictor
 from search.predictors.latency import fit_latency
-from search.result import Candidate, PredictorFacts, SearchResult, Unmet
-from search.samples import TrainingSet, training_set
+from search.result import Candidate, SearchResult, Unmet
+from search.samples import training_set
 from search.spaces.space import Genomes, SearchSpace
 
 Tell = Callable[[str, int, int], None]
@@ -69,11 +69,13 @@ class Question:
 
 
 def search(
-    store: LutStore, samples: Sequence[AccuracySample], question: Question, tell: Tell = lambda stage, done, total: None
-) -> SearchResult:
+    store: LutStore, samples: Sequence[AccuracySample], question: Question,
+    tell: Tell = lambda stage, done, total: None, fitted: Fitted | None = None,
+) -> SearchResult:  # fmt: skip
     """The best networks of a space within limits on measured targets.
 
     Args:
+        fitted: what was learned before, in place of the samples.
         tell: is told each stage when it begins, and how many of all are done by then.
 
     Raises:
@@ -85,10 +87,10 @@ def search(
     tables = [_table(store, cells, target, question.interpolate) for target in question.targets]
     models = [_model(store, cells, table.energies.lut) for table in tables]
     clock.lap("prices")
-    training = training_set(question.space, samples, LEAST_SAMPLES)
-    recipe = recipe_number(training, question.recipe)
-    arithmetic = Arithmetic(cells, question.targets[0].dtype if question.targets else "float32")
-    predictor, facts = fit_accuracy(question, arithmetic, training, recipe)
+    dtype = question.targets[0].dtype if question.targets else "float32"
+    arithmetic = Arithmetic(cells, dtype)
+    fitted = fitted or _fit(question, arithmetic, samples)
+    predictor, recipe = fitted.predictor, fitted.recipe
     clock.lap("predictor")
     costs = Costs(arithmetic, models, [_risk_factor(model, question.risk) for model in models])
     objective = _objective(question, costs, predictor, recipe)
@@ -100,7 +102,7 @@ def search(
         candidates = [_with_energy(candidate, question, tables[0]) for candidate in candidates]
     return SearchResult(
         space=question.space,
-        dtype=question.targets[0].dtype if question.targets else "float32",
+        dtype=dtype,
         targets=tuple(target.name for target in question.targets),
         limits=question.limits,
         candidates=tuple(candidates),
@@ -109,8 +111,8 @@ def search(
             for row, excess in zip(objective.limits, evolved.excess, strict=True)
             if excess > 0
         ),
-        predictor=facts,
-        notes=tuple(_notes(models, question, training)),
+        predictor=fitted.facts,
+        notes=tuple(_notes(models, question, fitted)),
         evaluations=evolved.evaluations,
         seconds=clock.laps,
     )
@@ -153,27 +155,9 @@ def _model(store: LutStore, cells: Cells, lut: LatencyLut) -> CostModel:
     return CostModel(cells, lut, calibration_for(cells.space, store.calibrations(lut.target)))
 
 
-def recipe_number(training: TrainingSet, asked: str) -> int:
-    """The number of a recipe, by default of the most frequent one. Raises LutError."""
-    if asked and asked not in training.recipe_names:
-        raise LutError(f"--recipe must be one of {', '.join(training.recipe_names)}, but got {asked!r}")
-    return training.recipe_names.index(asked) if asked else int(np.bincount(training.recipes).argmax())
-
-
-def fit_accuracy(
-    question: Question, arithmetic: Arithmetic, training: TrainingSet, recipe: int
-) -> tuple[Predictor, PredictorFacts]:
-    """The predictor that a question names, fitted, and what it rests on. Raises LutError."""
-    inputs = training_inputs(question.space, arithmetic, training.genomes, training.recipes)
-    predictor = fit_predictor(question.predictor, inputs, training.accuracy_percent, question.seed)
-    left_out: Mapping[str, float | None] = {}
-    if hasattr(predictor, "leave_one_out"):
-        mean, std, truth = predictor.leave_one_out()
-        left_out = scores(mean, std, truth)
-    errors = [left_out.get(name) for name in ("rmse", "kendall_tau", "coverage95")]
-    return predictor, PredictorFacts(
-        question.predictor, training.dataset, training.recipe_names[recipe], len(training.genomes), *errors
-    )
+def _fit(question: Question, arithmetic: Arithmetic, samples: Sequence[AccuracySample]) -> Fitted:
+    training = training_set(question.space, samples, LEAST_SAMPLES)
+    return fit_accuracy(question.space, arithmetic, training, question.predictor, question.recipe, question.seed)
 
 
 def _risk_factor(model: CostModel, risk: float | None) -> float:
@@ -261,7 +245,7 @@ def _with_energy(candidate: Candidate, question: Question, table: _Table) -> Can
     return replace(candidate, energy_low_mj=low, energy_high_mj=high, energy_label=found.label)
 
 
-def _notes(models: Sequence[CostModel], question: Question, training: TrainingSet) -> list[str]:
+def _notes(models: Sequence[CostModel], question: Question, fitted: Fitted) -> list[str]:
     """What a user should know about these numbers."""
     notes = [
         f"latencies on {model.target.name} are plain sums; calibrate them with 'chamnet validate --space "
@@ -276,11 +260,11 @@ def _notes(models: Sequence[CostModel], question: Question, training: TrainingSe
             notes.append(f"of the table of {model.target.name}, {listed} operators; --verify measures networks")
         if told := energy_note(model.lut):
             notes.append(told)
-    if any("shortened" in name for name in training.recipe_names):
+    if any("shortened" in name for name in fitted.recipes):
         notes.append("accuracies are those of a shortened training recipe; full training reaches more")
-    if len(training.genomes) < FEW_NETWORKS:
+    if fitted.facts.networks < FEW_NETWORKS:
         notes.append(
-            f"the accuracy predictor knows {len(training.genomes)} networks only: far from them it is a guess, and its "
+            f"the accuracy predictor knows {fitted.facts.networks} networks only: far from them it is a guess, and its "
             "standard deviation says so"
         )
     return notes

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.engines import ENGINES as ENGINES_OF_THE_AGENT
 from agent.protocol import VERSION, Measure, Message, Model, Optimise, Quit, Run, decode, encode
 from host.transport.local import AGENT_HOME
 from ops_catalog.build import single
@@ -95,7 +96,7 @@ def test_it_greets_with_its_version_machine_engines_and_meters(agent: Agent) -> 
     hello = agent.hello
     assert kind(hello) == "Hello"
     assert hello.version == VERSION  # type: ignore[union-attr]
-    assert set(hello.engines) == {"onnxruntime", "litert", "benchmark_model", "fake"}  # type: ignore[union-attr]
+    assert set(hello.engines) == set(ENGINES_OF_THE_AGENT)  # type: ignore[union-attr]
     assert all(set(meter) <= {"available", "unavailable"} for meter in hello.meters.values())  # type: ignore[union-attr]
 
 

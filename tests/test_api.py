@@ -24,8 +24,8 @@ from lut_db.exchange import export_target, import_file
 from lut_db.samples import open_samples
 from lut_db.store import open_store
 from ops_catalog.export import export_graph
+from search.accuracy import fit_accuracy
 from search.cells import Arithmetic, build_cells
-from search.run import Question, fit_accuracy
 from search.samples import training_set
 from search.spaces import SPACES, space_named
 from tests.api_service import (
@@ -436,7 +436,8 @@ def test_accuracies_are_those_of_a_search(client: TestClient, db: Path) -> None:
     with open_samples(db) as samples:
         training = training_set(space, samples.samples("macro"))
     arithmetic = Arithmetic(build_cells(space))
-    predictor, facts = fit_accuracy(Question(space, (), ()), arithmetic, training, 0)
+    fitted = fit_accuracy(space, arithmetic, training)
+    predictor, facts = fitted.predictor, fitted.facts
     from search.features import training_inputs
 
     rows = [tuple(map(int, genome.split("-"))) for genome in genomes]

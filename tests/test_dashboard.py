@@ -188,7 +188,7 @@ def test_doubts_are_told_in_words(watch: Watched, served: Served) -> None:
     words = page.evaluate("import('/format.js').then((format) => format.DOUBTS)")
     known = {
         "noisy", "few-samples", "interrupted", "drifted", "throttled", "slow-clock", "charging-changed", "stolen",
-        "below-overhead",
+        "below-overhead", "busy-sibling", "power-capped", "gpu-shared", "hot",
     }  # fmt: skip
     assert set(words) == known
 

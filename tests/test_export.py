@@ -98,7 +98,7 @@ def test_tflite_files_are_named_so_inside() -> None:
 
 
 def test_an_unknown_format_is_refused_with_those_there_are() -> None:
-    with pytest.raises(SpecError, match="onnx, tflite, fake, but got 'coreml'"):
+    with pytest.raises(SpecError, match="onnx, tflite, pt2, fake, but got 'coreml'"):
         export_graph(random_network(np.random.default_rng(0)), "coreml")
 
 

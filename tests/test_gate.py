@@ -259,14 +259,14 @@ def hot_run(phone_835: VirtualPhone, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_the_rows_of_a_phone_that_stays_hot_are_marked(hot_run: Run) -> None:
     rows = hot_run.rows()
-    assert len(rows) == 2 * len(OPERATORS)
+    assert len(rows) == 3 * len(OPERATORS)
     assert all("throttled" in row.doubts and not is_clean(row.doubts) for row in rows)
 
 
 def test_a_phone_that_stays_hot_is_waited_for_only_once(hot_run: Run) -> None:
     waiting, *others = hot_run.told
     assert waiting == "waiting until it is fit: battery at 43.5 degrees"
-    assert others == ["measuring all the same, marked as throttled: battery at 43.5 degrees"] * 2
+    assert others == ["measuring all the same, marked as throttled: battery at 43.5 degrees"] * 3
 
 
 def test_the_rows_of_a_phone_come_with_its_build_and_conditions(hot_run: Run) -> None:

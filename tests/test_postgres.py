@@ -192,7 +192,9 @@ def test_a_database_moves_to_a_server_and_back(
         assert store.energies.operators(TARGET).keys() == {KEYS[0]}
 
 
-@pytest.mark.parametrize("url", ["nothing://here/lut", "postgresql+psycopg://host:port/lut", "postgresql+nodriver://h/lut"])
+@pytest.mark.parametrize(
+    "url", ["nothing://here/lut", "postgresql+psycopg://host:port/lut", "postgresql+nodriver://h/lut"]
+)
 def test_what_is_no_url_of_a_database_is_told(url: str) -> None:
     with pytest.raises(StoreUnavailable, match="must be one that SQLAlchemy knows"):
         open_store(url)

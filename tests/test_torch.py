@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ops_catalog.build import single
-from ops_catalog.export.torch import FORWARD, build_module, folded_weights
+from ops_catalog.export.torch import build_module, folded_weights
+from ops_catalog.export.torch_layers import FORWARD
 from ops_catalog.networks import build_network
 from ops_catalog.ops import OPS
 from search.evaluators import Options

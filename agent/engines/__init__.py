@@ -22,7 +22,12 @@ from typing import Any, Dict, List, Protocol
 
 ENGINES = {
     "onnxruntime": "agent.engines.onnxrt",
+    "onnxruntime-cuda": "agent.engines.onnxrt_cuda",
+    "onnxruntime-tensorrt": "agent.engines.onnxrt_tensorrt",
     "litert": "agent.engines.litert",
+    "openvino": "agent.engines.openvino_cpu",
+    "torch": "agent.engines.torch_cpu",
+    "torch-cuda": "agent.engines.torch_cuda",
     "benchmark_model": "agent.engines.benchmark_model",
     "fake": "agent.engines.fake",
 }

@@ -9,7 +9,7 @@ from agent.engines import EngineUnavailable, fill
 
 LIVE = 64
 SILENT = 4
-_NUMPY_TYPES = {
+NUMPY_TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(int8)": "int8",
@@ -37,7 +37,7 @@ def open_model(path: str, options: Dict[str, Any]) -> "OpenModel":
 
 
 def optimise(path: str, into_path: str, options: Dict[str, Any]) -> None:
-    settings = _settings({**options, "optimisation": "all"})
+    settings = make_settings({**options, "optimisation": "all"})
     settings.optimized_model_filepath = into_path
     _session(path, settings)
 
@@ -46,8 +46,8 @@ class OpenModel:
     """A session with its inputs and outputs bound to buffers."""
 
     def __init__(self, path: str, options: Dict[str, Any]) -> None:
-        self._session = _session(path, _settings(options))
-        self._feeds = {entry.name: _input(entry) for entry in self._session.get_inputs()}
+        self._session = _session(path, make_settings(options))
+        self._feeds = {entry.name: input_array(entry) for entry in self._session.get_inputs()}
         self._bound = options.get("entry", "binding") == "binding"
         self._binding = self._session.io_binding()
         if self._bound:
@@ -85,7 +85,8 @@ class OpenModel:
         return clock() - start
 
 
-def _settings(options: Dict[str, Any]) -> Any:
+def make_settings(options: Dict[str, Any]) -> Any:
+    """Session options for ``threads`` and ``optimisation``."""
     import onnxruntime
 
     levels = onnxruntime.GraphOptimizationLevel
@@ -105,7 +106,8 @@ def _session(path: str, settings: Any) -> Any:
     return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
 
 
-def _input(entry: Any) -> Any:
+def input_array(entry: Any) -> Any:
+    """What an input is set to. Raises ValueError where its shape is open."""
     if not all(isinstance(side, int) for side in entry.shape):
         raise ValueError("input {} must have a fixed shape, but got {}".format(entry.name, entry.shape))
-    return fill(entry.shape, _NUMPY_TYPES[entry.type])
+    return fill(entry.shape, NUMPY_TYPES[entry.type])

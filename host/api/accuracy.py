@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -16,12 +15,11 @@ from host.api.schemas import example
 from host.api.service import Service, Serving
 from host.api.spaces import known_space
 from lut_db.samples import AccuracySample
+from search.accuracy import Fitted, fit_accuracy
 from search.builtin import builtin_samples
 from search.cells import Arithmetic, build_cells
 from search.features import training_inputs
-from search.predictors import LEAST_SAMPLES, Predictor
-from search.result import PredictorFacts
-from search.run import Question, fit_accuracy, recipe_number
+from search.predictors import LEAST_SAMPLES
 from search.samples import TrainingSet, training_set
 from search.spaces.space import Genomes, SearchSpace, parse_genome
 
@@ -84,16 +82,6 @@ class Accuracies(BaseModel):
     basis: AccuracyBasis
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """A predictor of one space, data set and recipe."""
-
-    predictor: Predictor
-    facts: PredictorFacts
-    recipe: int
-    recipes: tuple[str, ...]
-
-
 @router.post("/accuracies")
 def predict_accuracies(asked: AccuracyRequest, service: Serving) -> Accuracies:
     """Predict accuracies of networks from those that were trained."""
@@ -130,9 +118,8 @@ def _fitted(service: Service, space: SearchSpace, arithmetic: Arithmetic, asked:
 
     def fit() -> Fitted:
         training = training_set(space, samples, LEAST_SAMPLES)
-        recipe = _recipe(training, asked.recipe)
-        question = Question(space, (), (), predictor=asked.predictor)
-        return Fitted(*fit_accuracy(question, arithmetic, training, recipe), recipe, training.recipe_names)
+        _check_recipe(training, asked.recipe)
+        return fit_accuracy(space, arithmetic, training, asked.predictor, asked.recipe)
 
     return service.fits.get(key, fit)
 
@@ -145,11 +132,10 @@ def _samples(service: Service, space: str, dataset: str) -> list[AccuracySample]
     return [*stored, *(sample for sample in ships if sample.key not in known)]
 
 
-def _recipe(training: TrainingSet, asked: str) -> int:
+def _check_recipe(training: TrainingSet, asked: str) -> None:
     if asked and asked not in training.recipe_names:
         detail = f"a recipe must be one of {', '.join(training.recipe_names)}, but got {asked!r}"
         raise Problem(422, "Unknown recipe", detail, "unknown-recipe", {"known": list(training.recipe_names)})
-    return recipe_number(training, asked)
 
 
 def _basis(fitted: Fitted) -> AccuracyBasis:

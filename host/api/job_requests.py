@@ -22,7 +22,9 @@ from search.predictors import PREDICTORS
 from search.spaces import SPACES, space_named
 
 SpaceName = Literal["chamnet-mobile", "chamnet-res", "ofa-mobile", "mbconv", "macro"]
-EngineName = Literal["onnxruntime", "litert", "fake"]
+EngineName = Literal[
+    "onnxruntime", "litert", "openvino", "torch", "fake", "torch-cuda", "onnxruntime-cuda", "onnxruntime-tensorrt"
+]  # fmt: skip
 PredictorName = Literal["gp", "gradient-boosting", "ridge"]
 assert set(get_args(SpaceName)) == set(SPACES)
 assert set(get_args(EngineName)) == {name for name, use in ENGINES.items() if not use.binary}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -25,12 +26,13 @@ from host.api.job_uploads import receive_table
 from host.api.problems import Problem, answers
 from host.api.schemas import EPOCH_S, example
 from host.api.service import Service, Serving
-from host.devices import LOCAL_CPU, REACH
+from host.devices import LOCAL_CPU, LOCAL_GPU, REACH
 from host.job_files import shared_folder
 from host.job_runner import TABLE
 from host.phones import answers_to
 from lut_db.jobs import ENDED, Job
 
+log = logging.getLogger("chamnet.jobs")
 router = APIRouter(prefix="/v1", tags=["jobs"], responses=answers(404))
 
 Uid = Annotated[str, Path(pattern="^[0-9a-f]{32}$", examples=["5f0c1d7e9a3b4c6d8e0f1a2b3c4d5e6f"])]
@@ -205,6 +207,7 @@ def _queued(
     """Adds a job. Raises Problem where too many wait."""
     _check_queue(service, kind)
     job = service.store.jobs.add(kind, asked, arguments, caller(request))
+    log.info("job added", extra={"facts": {"job": job.uid, "kind": kind, "by": job.made_by}})
     response.headers["Location"] = f"/v1/jobs/{job.uid}"
     return body_of(job, request=True)
 
@@ -218,7 +221,7 @@ def _check_queue(service: Service, kind: str) -> None:
 
 def _reach(service: Service, name: str) -> str:
     """What a device is reached by: as it was told when it was measured, or as ADB lists it. Raises Problem."""
-    if name == LOCAL_CPU:
+    if name in (LOCAL_CPU, LOCAL_GPU):
         return name
     known = [device for device in service.store.devices() if "imported" not in device.facts]
     for device in known:
@@ -228,6 +231,6 @@ def _reach(service: Service, name: str) -> str:
     named = [phone.serial for phone in phones if answers_to(phone, name)]
     if len(named) == 1:
         return named[0]
-    listed = [LOCAL_CPU, *(device.name for device in known), *(phone.serial for phone in phones)]
+    listed = [LOCAL_CPU, LOCAL_GPU, *(device.name for device in known), *(phone.serial for phone in phones)]
     detail = f"a device must be one of {', '.join(dict.fromkeys(listed))}, but got {name!r}"
     raise Problem(422, "Unknown device", detail, "unknown-device", {"known": list(dict.fromkeys(listed))})

@@ -24,7 +24,7 @@ OpKey = Annotated[
     str, Query(min_length=1, max_length=4000, description="key of an operator or native operator", examples=[OP_KEY])
 ]
 Dtype = Literal["float32", "float16", "int8"]
-assert set(DTYPE_BYTES) == {"float32", "float16", "int8"}
+assert set(DTYPE_BYTES) == {"float32", "float16", "bfloat16", "int8"}
 
 
 def example(**values: Any) -> ConfigDict:

@@ -11,6 +11,7 @@ from ops_catalog.spec import Graph, SpecError
 EXPORTERS = {
     "onnx": "ops_catalog.export.onnx",
     "tflite": "ops_catalog.export.tflite",
+    "pt2": "ops_catalog.export.torch",
     "fake": "ops_catalog.export.fake",
 }
 

@@ -21,7 +21,7 @@ from ops_catalog.build import expand, tensors
 from ops_catalog.export.quantise import Quant, assumed, quantise_weight
 from ops_catalog.export.weights import Source, Weights, source_of
 from ops_catalog.ops.contract import Array
-from ops_catalog.spec import Graph, Node, TensorSpec
+from ops_catalog.spec import Graph, Node, SpecError, TensorSpec
 
 OPSET = 20
 IR_VERSION = 10
@@ -33,6 +33,11 @@ def export(
     graph: Graph, seed: int = 0, quant: Mapping[str, Quant] | None = None, weights: Weights | None = None
 ) -> bytes:
     """The serialised model. Raises SpecError for an operator that ONNX cannot express in the Graph's dtype."""
+    if graph.dtype not in TYPES:
+        raise SpecError(
+            f"an ONNX file must be of {', '.join(TYPES)}, but got {graph.dtype}; measure it with engine torch or "
+            "torch-cuda, or float32 with '--engine openvino --engine-option precision=bfloat16'"
+        )
     model = _Model(graph, source_of(seed, weights), dict(quant or assumed(graph)) if graph.dtype == "int8" else {})
     for index, node in enumerate(expand(graph).nodes):
         model.add(node, index)

@@ -20,6 +20,7 @@ from ops_catalog.export.weights import Source, Weights, source_of
 from ops_catalog.ops.contract import Array
 from ops_catalog.spec import Graph, Node, SpecError
 
+DTYPES = ("float32", "float16", "int8")
 TO_IMAGE, TO_PLAIN = (0, 2, 3, 1), (0, 3, 1, 2)
 PLAIN_OPERATORS = frozenset({"reshape", "transpose", "matmul", "softmax", "layer_norm"})
 """What reads a tensor of four dimensions in logical order; everything else takes it for an image."""
@@ -29,6 +30,11 @@ def export(
     graph: Graph, seed: int = 0, quant: Mapping[str, Quant] | None = None, weights: Weights | None = None
 ) -> bytes:
     """The serialised model. Raises SpecError for an operator that TFLite cannot express in the Graph's dtype."""
+    if graph.dtype not in DTYPES:
+        raise SpecError(
+            f"a TFLite file must be of {', '.join(DTYPES)}, but got {graph.dtype}; measure it with engine torch or "
+            "torch-cuda, or float32 with '--engine openvino --engine-option precision=bfloat16'"
+        )
     model = _Model(graph, source_of(seed, weights), dict(quant or assumed(graph)) if graph.dtype == "int8" else {})
     for index, node in enumerate(expand(graph).nodes):
         model.add(node, index)

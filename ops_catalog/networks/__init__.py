@@ -3,6 +3,8 @@
 chamnet-a ... chamnet-f           mobilenet-v1|v2|v3-large|v3-small [-WIDTH [-RESOLUTION]]
 mnasnet-a1                        efficientnet-lite0 ... lite4
 resnet-18|50|101|152
+
+Each also as NAME@bBATCH, such as resnet-50@b32: the same for so many images at once.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
-from ops_catalog.build import with_dtype
+from ops_catalog.build import batch_suffix, split_batch, with_batch, with_dtype
 from ops_catalog.networks import chamnet, efficient, mobilenet, resnet
 from ops_catalog.spec import Graph, SpecError
 
@@ -61,28 +63,34 @@ def build_network(
 ) -> Graph:
     """A network by its name; ``resolution`` (pixels) and ``width`` (a factor of channels) override those in it.
 
-    Different spellings of a name build a Graph of one name: ``mobilenet-v2-1.0-224`` is ``mobilenet-v2``.
+    Different spellings of a name build a Graph of one name: ``mobilenet-v2-1.0-224@b1`` is ``mobilenet-v2``.
 
     Raises:
         SpecError: no such name, or a width or resolution for a network that has one only.
     """
+    plain, batch = split_batch(name)
+    graph = with_dtype(_build(plain, resolution, width), dtype)
+    return graph if batch == 1 else replace(with_batch(graph, batch), name=graph.name + batch_suffix(batch))
+
+
+def _build(name: str, resolution: int | None, width: float | None) -> Graph:
     base, named_width, named_resolution = _split(name)
     width = named_width if width is None else width
     resolution = named_resolution if resolution is None else resolution
     called = _name(base, width, resolution)
     if base in SCALED and 0 < width <= 16 and 0 < resolution <= 4096:
-        return with_dtype(NETWORKS[base](called, width, resolution), dtype)
+        return NETWORKS[base](called, width, resolution)
     if (width, resolution) == PLAIN:
-        return with_dtype(NETWORKS[base](called), dtype)
+        return NETWORKS[base](called)
     raise SpecError(
         f"width must be above 0 up to 16, resolution 1 to 4096, of one of {', '.join(SCALED)}, but got {called!r}"
     )
 
 
 def published(name: str) -> Published | None:
-    """What was published about a network, None if nothing is known here."""
+    """What was published about a network, of one image whatever its batch; None if nothing is known here."""
     try:
-        return _published().get(_name(*_split(name)))
+        return _published().get(_name(*_split(split_batch(name)[0])))
     except SpecError:
         return None
 
@@ -99,8 +107,8 @@ def _split(name: str) -> tuple[str, float, int]:
         return match["base"], float(match["width"]), int(match["resolution"] or PLAIN[1])
     if name in NETWORKS:
         return name, *PLAIN
-    listed = ", ".join(NETWORKS)
-    raise SpecError(f"a network must be one of {listed} (MobileNets also as NAME-WIDTH-RESOLUTION), but got {name!r}")
+    listed = f"{', '.join(NETWORKS)} (MobileNets also as NAME-WIDTH-RESOLUTION, each also as NAME@bBATCH)"
+    raise SpecError(f"a network must be one of {listed}, but got {name!r}")
 
 
 def _name(base: str, width: float, resolution: int) -> str:

@@ -4,13 +4,17 @@ The recipe: stochastic gradient descent with Nesterov momentum, a warm-up of one
 smoothing, weight decay on what is no scale or shift; random shifts of up to an eighth of the side. On a GPU where there
 is one, in mixed precision. The accuracy is that on a fifth of the training set, held out; the test set is for
 reporting.
+
+Chance comes from the seed alone: with the same number of threads on the same kind of processor, a training has the same
+outcome in whatever process it runs, and whatever ran there before.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +29,7 @@ from ops_catalog.export.weights import Weights
 from ops_catalog.spec import Graph
 from search.evaluators import Evaluation, Options
 from search.evaluators.images import Images, load_images
-from search.spaces.space import Genome, Genomes, SearchSpace, format_genome
+from search.spaces.space import Genome, Genomes, SearchSpace, format_genome, parse_genome
 
 BATCH = 64
 RATE, MOMENTUM, DECAY, SMOOTHING = 0.1, 0.9, 1e-4, 0.1
@@ -76,8 +80,11 @@ class TorchTrainer:
                 continue
             yield Evaluation(genome, accuracy, "", time.monotonic() - start)
 
-    def train(self, genome: Genome) -> TrainedNetwork:
+    def train(self, genome: Genome, tell: Callable[[int, float], None] | None = None) -> TrainedNetwork:
         """Trains one network; goes on from its checkpoint if there is one.
+
+        Args:
+            tell: told epochs and held-out accuracy in percent after every epoch but the last.
 
         Raises:
             FloatingPointError: the loss is no number any more.
@@ -87,10 +94,14 @@ class TorchTrainer:
         graph = self._space.decode(genome)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(self._options.seed)
+        torch.backends.cudnn.deterministic = True
+        if self._options.cpus_each:
+            torch.set_num_threads(max(1, int(self._options.cpus_each)))
         module = build_module(graph, self._options.seed, batch_norm=True).to(device)
         optimiser = torch.optim.SGD(_groups(module), lr=RATE, momentum=MOMENTUM, nesterov=True)
         side = graph.inputs[0][1].shape[-1]
         train = [tensor.to(device) for tensor in self.data.train_tensors(side)]
+        held_out = self.data.held_out_tensors(side)
         checkpoint = self._checkpoint(genome)
         done = _resume(checkpoint, module, optimiser, device)
         for epoch in range(done, self._options.epochs):
@@ -98,19 +109,32 @@ class TorchTrainer:
                 raise KeyboardInterrupt
             _train_epoch(module, optimiser, train, epoch, self._options)
             _keep(checkpoint, module, optimiser, epoch + 1)
-        held_out, test = (
-            _accuracy(module, *tensors, device)
-            for tensors in (self.data.held_out_tensors(side), self.data.test_tensors(side))
-        )
-        return TrainedNetwork(graph, folded_weights(module), held_out, test, done)
+            if tell is not None and epoch + 1 < self._options.epochs:
+                tell(epoch + 1, _accuracy(module, *held_out, device))
+        held_out_percent = _accuracy(module, *held_out, device)
+        test_percent = _accuracy(module, *self.data.test_tensors(side), device)
+        return TrainedNetwork(graph, folded_weights(module), held_out_percent, test_percent, done)
+
+    def begun(self) -> list[Genome]:
+        """Networks that have a checkpoint of these epochs, images and seed, the oldest first."""
+        if not self._options.work:
+            return []
+        found = sorted(Path(self._options.work).glob("*.pt"), key=lambda path: path.stat().st_mtime)
+        name = r"([0-9-]+)".join(map(re.escape, self._checkpoint_name))
+        return [parse_genome(match[1]) for path in found if (match := re.fullmatch(name, path.name))]
+
+    @property
+    def _checkpoint_name(self) -> tuple[str, str]:
+        """What stands before and after the genome."""
+        facts = f"{self.data.fingerprint}-{self._options.epochs}-{self._options.seed}"
+        return f"{Path(self._space.name).name}-", f"-{facts}.pt"
 
     def _checkpoint(self, genome: Genome) -> Path | None:
         if not self._options.work:
             return None
         folder = Path(self._options.work)
         folder.mkdir(parents=True, exist_ok=True)
-        facts = f"{self.data.fingerprint}-{self._options.epochs}-{self._options.seed}"
-        return folder / f"{Path(self._space.name).name}-{format_genome(genome)}-{facts}.pt"
+        return folder / format_genome(genome).join(self._checkpoint_name)
 
 
 def open_evaluator(space: SearchSpace, options: Options) -> TorchTrainer:

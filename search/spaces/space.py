@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ops_catalog.build import Network, op_with_dtype, with_dtype
+from ops_catalog.build import Network, batch_suffix, op_with_dtype, with_batch, with_dtype
 from ops_catalog.spec import Graph, OpSpec, SpecError
 
 Genome = tuple[int, ...]
@@ -58,6 +58,7 @@ class Segment:
         build: appends the operators to a Network after a tensor; returns the output's name.
         count: name of the gene that says how often it comes in a row; "" for once.
         less: how many fewer than that gene.
+        batch: images at once; ``shape`` and ``build`` are of one.
     """
 
     genes: tuple[str, ...]
@@ -65,11 +66,13 @@ class Segment:
     build: Callable[..., str]
     count: str = ""
     less: int = 0
+    batch: int = 1
 
     def graph(self, values: Sequence[int]) -> Graph:
         """The segment alone, as a network."""
         net = Network("segment", self.shape(*values))
-        return net.finish(self.build(net, net.input, *values))
+        graph = net.finish(self.build(net, net.input, *values))
+        return graph if self.batch == 1 else with_batch(graph, self.batch)
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,16 @@ class SearchSpace:
     """Networks described by genomes.
 
     Attributes:
-        kind: the family that calibrations are kept under; the name of the space that this one was narrowed from.
+        name: the family that calibrations are kept under, too; with the suffix of its batch.
         same: maps genomes (n x d) that are one network onto one of them; None where all differ.
+        batch: images that its networks take at once.
     """
 
     name: str
     genes: tuple[Gene, ...]
     segments: tuple[Segment, ...]
     same: Callable[[Genomes], Genomes] | None = None
+    batch: int = 1
 
     @cached_property
     def index(self) -> Mapping[str, int]:
@@ -127,7 +132,8 @@ class SearchSpace:
         for segment in self.segments:
             for _ in range(chosen[segment.count] - segment.less if segment.count else 1):
                 x = segment.build(net, x, *self._values(segment, chosen))
-        return with_dtype(net.finish(x), dtype)
+        graph = net.finish(x)
+        return with_dtype(graph if self.batch == 1 else with_batch(graph, self.batch), dtype)
 
     def operators(self, dtype: str = "float32") -> Iterator[OpSpec]:
         """Every operator that any network on the steps of the space can need, each once, in a fixed order."""
@@ -151,6 +157,18 @@ class SearchSpace:
                 raise SpecError(f"{name} of {self.name} must be among {gene.choices}, but got {tuple(values)}")
         genes = (replace(g, choices=tuple(sorted(set(choices.get(g.name, g.choices))))) for g in self.genes)
         return replace(self, genes=tuple(genes))
+
+    def with_batch(self, batch: int) -> SearchSpace:
+        """The same genomes for another number of images: ``chamnet-res@b32``."""
+        if batch == self.batch:
+            return self
+        name = self.name.removesuffix(batch_suffix(self.batch)) + batch_suffix(batch)
+        return replace(self, name=name, batch=batch, segments=tuple(replace(s, batch=batch) for s in self.segments))
+
+    @property
+    def plain(self) -> SearchSpace:
+        """The same for one image: accuracies are kept under its name, since they do not depend on the batch."""
+        return self.with_batch(1)
 
     def _values(self, segment: Segment, chosen: Mapping[str, int]) -> list[int]:
         return [chosen[name] for name in segment.genes]

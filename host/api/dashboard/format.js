@@ -55,6 +55,10 @@ export const DOUBTS = {
   "slow-clock": "Slow clock: the processors spent most of the batch below their highest clock.",
   "charging-changed": "Charging changed: the charger was plugged in or out during the batch.",
   stolen: "Stolen time: the hypervisor gave a share of the time to other machines.",
+  "busy-sibling": "Busy sibling: the other hardware thread of a core that was measured on had work meanwhile.",
+  "power-capped": "Power-capped: the GPU held its clock down to stay within its power limit.",
+  "gpu-shared": "Shared GPU: another process was on the GPU.",
+  hot: "Hot: the GPU came near the temperature at which it slows down.",
   "below-overhead": "Below overhead: it takes no longer than a call that does nothing.",
 };
 

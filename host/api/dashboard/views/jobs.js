@@ -104,7 +104,7 @@ function summary(row) {
       ["operators the engine runs", String(row.wanted)],
       ["known before", String(row.already)],
       ["measurements now", String(row.measured)],
-      ["measured a third time", String(row.repeated)],
+      ["measured once more", String(row.repeated)],
       ["doubts", doubts || "none"],
     ]),
     left.length

@@ -1,0 +1,133 @@
+"""PyTorch on an NVIDIA GPU, reading .pt2 files; time is the device's, between two events.
+
+Options of its own:
+
+    mode    graph: CUDA graphs of several calls, which cost no launch of their own; eager: one launch per kernel;
+            compile: torch.compile by max-autotune, then graphs
+    tf32    off, on: whether float32 products may be rounded to TF32
+    layout  images channels_last or contiguous; auto: channels last where tensor cores compute, in 16 bits or TF32
+    rotate  on: calls take turns among copies of weights and inputs that together exceed the L2 cache, as the tensors
+            of a network do; off: one copy
+
+Unlike the modes, neither layout nor rotation was chosen by measuring yet.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from importlib.util import find_spec
+from typing import Any, Dict, List, Optional
+
+from agent.engines import EngineUnavailable
+from agent.engines.torch_copies import copies_of
+from agent.engines.torch_model import Program, contiguous, infer_with, load_program, mode_of, torch_build
+from agent.engines.torch_timing import Captured, Launched, settle
+from agent.gpu import require_gpu
+
+LIVE = 16
+DEVICE = "cuda"
+MODES, SWITCH, LAYOUTS = ("graph", "eager", "compile"), ("off", "on"), ("auto", "channels_last", "contiguous")
+WARM_UP_CALLS = 3
+
+
+def version() -> str:
+    """With the CUDA that it was built for, as in 2.9.0+cu128. Raises EngineUnavailable without CUDA or a GPU."""
+    require_gpu()
+    number, cuda = torch_build()
+    if cuda is None:
+        raise EngineUnavailable(
+            "torch must be built for CUDA, but {} is not; install a build with CUDA in an environment of its own and "
+            "name it with '--agent-python'".format(number)
+        )
+    return number if "+" in number else "{}+cu{}".format(number, cuda.replace(".", ""))
+
+
+def live(options: Dict[str, Any]) -> int:
+    return LIVE
+
+
+def optimise(path: str, into_path: str, options: Dict[str, Any]) -> None:
+    """What it compiles is no model file: the copy is the optimised model."""
+    shutil.copyfile(path, into_path)
+
+
+def open_model(path: str, options: Dict[str, Any]) -> "OpenModel":
+    """Raises MemoryError where the GPU's memory does not suffice; what was taken of it is given back."""
+    model = _opened(path, options)
+    if model is None:
+        _give_back()
+        raise MemoryError("the model must fit into the GPU's memory; measure it in smaller batches")
+    return model
+
+
+class OpenModel:
+    """A graph with its arguments on the GPU, warmed up, captured, and run until its time settled."""
+
+    def __init__(self, path: str, options: Dict[str, Any]) -> None:
+        import torch
+
+        mode, tf32 = mode_of(options, MODES), options.get("tf32", SWITCH[0]) == "on"
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
+        program = load_program(path)
+        program = program if _channels_last(program, options, tf32) else contiguous(program)
+        self._program = program._replace(arguments=[tensor.to(DEVICE) for tensor in program.arguments])
+        self._call = _compiled(program.call) if mode == "compile" else program.call
+        self._copies = copies_of(self._program) if options.get("rotate", "on") == "on" else [self._program.arguments]
+        self._warm_up()
+        self._region = Launched(self._call, self._copies) if mode == "eager" else Captured(self._call, self._copies)
+        settle(self._region)
+
+    def run(self, loops: int) -> int:
+        return self._region.run(loops)
+
+    def infer(self, arrays: List[Any]) -> List[Any]:
+        return infer_with(self._program, self._call, arrays, DEVICE)
+
+    def _warm_up(self) -> None:
+        """On a stream of its own, as capturing wants it: kernels are loaded, compiled and chosen here."""
+        import torch
+
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side), torch.inference_mode():
+            for _ in range(WARM_UP_CALLS):
+                self._call(*self._copies[0])
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.synchronize()
+
+
+def _opened(path: str, options: Dict[str, Any]) -> Optional[OpenModel]:
+    """None where memory does not suffice; by then nothing holds the failed attempt any more."""
+    import torch
+
+    try:
+        return OpenModel(path, options)
+    except torch.cuda.OutOfMemoryError:
+        return None
+
+
+def _give_back() -> None:
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def _channels_last(program: Program, options: Dict[str, Any], tf32: bool) -> bool:
+    layout = str(options.get("layout", LAYOUTS[0]))
+    if layout not in LAYOUTS:
+        raise ValueError("layout must be one of {}, but got {!r}".format(", ".join(LAYOUTS), layout))
+    if layout != "auto":
+        return layout == "channels_last"
+    return tf32 or program.arguments[0].element_size() == 2
+
+
+def _compiled(call: Any) -> Any:
+    import torch
+
+    if find_spec("triton") is None:
+        raise ValueError("mode=compile must have the package triton, but it is not installed; take mode=graph")
+    return torch.compile(call, dynamic=False, mode="max-autotune-no-cudagraphs")

@@ -1,0 +1,111 @@
+"""How units of one model differ: a factor for each, from operators that all of them measured, with its interval.
+
+A factor is the median, over these operators, of the unit's latency by the units' geometric mean. One whose 95 %
+interval holds 1 corrects nothing. A unit that is too far off the units' median is another device than the rest,
+whatever it is called, and is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+LIMIT = 0.10
+LEAST = 8
+"""Operators in common with which a unit can be compared."""
+RESAMPLES = 2000
+INTERVAL = (2.5, 97.5)
+
+Latencies = Mapping[str, float]
+"""Operators in ns, by key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """How many times a unit's latencies are those of the typical unit.
+
+    Attributes:
+        low, high: its 95 % interval.
+        operators: that it rests on.
+    """
+
+    factor: float
+    low: float
+    high: float
+    operators: int
+
+    @property
+    def applied(self) -> float:
+        """What the unit's times are divided by: 1 where the units may as well be alike."""
+        return 1.0 if self.low <= 1 <= self.high else self.factor
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "applied": self.applied}
+
+
+ALONE = Factor(1.0, 1.0, 1.0, 0)
+"""That of a unit which is its model's only one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The units that may be merged with their factors, and the others with the reason; both by name."""
+
+    factors: Mapping[str, Factor]
+    refused: Mapping[str, str]
+
+
+def judge(shared: Mapping[str, Latencies], settled: Mapping[str, int], limit: float, least: int = LEAST) -> Verdict:
+    """Compares units.
+
+    Args:
+        shared: each unit's latencies of the operators that all are to measure.
+        settled: operators in each unit's table; where none can be told from another, the fuller one counts.
+        limit: how far a factor may be from 1.
+        least: operators in common that a comparison needs.
+    """
+    refused: dict[str, str] = {}
+    left = dict(shared)
+    while len(left) > 1:
+        common = set.intersection(*(set(latencies) for latencies in left.values()))
+        if len(common) < least:
+            unit = min(left, key=lambda name: (len(left[name]), settled[name], name))
+            refused[unit] = f"it must have {least} operators in common with the others, but has {len(common)}"
+            del left[unit]
+            continue
+        compared = {unit: [latencies[key] for key in sorted(common)] for unit, latencies in left.items()}
+        factors = _factors(compared, np.median)
+        unit = max(left, key=lambda name: (round(_distance(factors[name]), 9), -settled[name], name))
+        if _distance(factors[unit]) <= math.log1p(limit):
+            return Verdict(_factors(compared, np.mean), refused)
+        refused[unit] = _why(factors[unit], limit, len(left))
+        del left[unit]
+    return Verdict(dict.fromkeys(left, ALONE), refused)
+
+
+def _distance(factor: Factor) -> float:
+    return abs(math.log(factor.factor))
+
+
+def _why(factor: Factor, limit: float, units: int) -> str:
+    told = f"{factor.factor:.3f} ({factor.low:.3f}-{factor.high:.3f})"
+    doubt = "; of two units none can tell which is the usual one, so the fuller table counts" if units == 2 else ""
+    return f"its factor must be within {limit:.0%} of 1, but is {told}{doubt}"
+
+
+def _factors(latencies: Mapping[str, list[float]], middle: Callable[..., Any]) -> dict[str, Factor]:
+    """Each unit's factor against the middle of all units."""
+    logs = np.log(np.array(list(latencies.values())))
+    ratios = logs - middle(logs, axis=0)
+    rng = np.random.default_rng(0)
+    chosen = rng.integers(0, ratios.shape[1], (RESAMPLES, ratios.shape[1]))
+    lows, highs = np.percentile(np.median(ratios[:, chosen], axis=2), INTERVAL, axis=1)
+    numbers = zip(np.exp(np.median(ratios, axis=1)), np.exp(lows), np.exp(highs), strict=True)
+    return {
+        unit: Factor(float(median), float(low), float(high), ratios.shape[1])
+        for unit, (median, low, high) in zip(latencies, numbers, strict=True)
+    }

@@ -37,7 +37,7 @@ RELU = "relu(1x8x4x4;float32)"
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (("--engine", "warp", "--network", "mobilenet-v2"), 2, "engine must be one of onnxruntime, litert"),
+        (("--engine", "warp", "--network", "mobilenet-v2"), 2, "engine must be one of onnxruntime, "),
         (("--network", "mobilenet-v9"), 2, "a network must be one of chamnet-a"),
         (("--space", "outer"), 2, "must be one of chamnet-mobile, chamnet-res, ofa-mobile, mbconv, macro, or"),
         (("--network", "mobilenet-v2", "--dtype", "int3"), 2, "--dtype must be among float32"),

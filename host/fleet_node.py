@@ -16,7 +16,8 @@ RAY = (sys.executable, "-m", "ray.scripts.scripts")
 PORT = 6379
 STORE_BYTES = 80 << 20
 """Ray's memory for what tasks hand each other, which here is little."""
-END_S = 30.0
+END_S = 60.0
+"""Ray gives tasks half a minute to end."""
 
 
 def find_units(boards: Sequence[str]) -> list[tuple[str, str]]:
@@ -61,6 +62,9 @@ def run_node(command: Sequence[str]) -> None:
         status = process.wait()
     except KeyboardInterrupt:
         process.terminate()
-        process.wait(END_S)
-        raise
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        return
     raise HostError(f"Ray must run until it is interrupted, but ended with exit status {status}; its words are above")

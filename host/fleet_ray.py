@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,9 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }  # fmt: skip
 """For Ray, where the person has not set it: nobody in without the token, nothing sent home."""
+
+
+ANSWER_S = 5.0
 
 
 class HostGone(HostError):
@@ -191,6 +195,7 @@ def open_fleet(address: str = "") -> Iterator[Fleet]:
     if ray.is_initialized():
         yield Fleet()
         return
+    _require_answer(address)
     try:
         ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -203,6 +208,21 @@ def open_fleet(address: str = "") -> Iterator[Fleet]:
             yield Fleet()
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Raises HostError at once where nobody listens, which Ray would try for minutes."""
+    if not address:
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"--address must read like 192.168.0.1:6379, but got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_S).close()
+    except OSError as error:
+        raise HostError(
+            f"a fleet must answer at {address}, but got: {error}; 'chamnet fleet head' starts one"
+        ) from None
 
 
 def _last_line(text: str) -> str:

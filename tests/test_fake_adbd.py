@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -26,6 +27,14 @@ def device(adb_server: AdbServer, tmp_path: Path) -> Iterator[FakeAdbd]:
         adb_server.connect(adbd.serial)
         yield adbd
         adb_server.disconnect(adbd.serial)
+
+
+@pytest.fixture
+def heard_hang_ups() -> Iterator[None]:
+    """Under ``nohup`` no shell can trap a hang-up: what is ignored stays so in children."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
@@ -78,6 +87,7 @@ def test_a_push_is_cut_after_so_many_bytes(adb_server: AdbServer, device: FakeAd
     assert adb_server.adb("-s", device.serial, "push", str(large_file), "/data/local/tmp/").returncode == 0
 
 
+@pytest.mark.usefixtures("heard_hang_ups")
 def test_a_cut_connection_hangs_up_on_framed_commands(adb_server: AdbServer, device: FakeAdbd, tmp_path: Path) -> None:
     command = "trap 'echo hung up > /data/ended; exit' HUP; echo started; while :; do sleep 0.05; done"
     adb = [adb_server.adb_path, "-P", str(adb_server.port), "-s", device.serial, "shell", "-T", command]

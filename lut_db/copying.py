@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Table, func, select
 
 from lut_db import tables
 from lut_db.bulk import insert_rows
-from lut_db.database import connect, snapshot, url_of, writing
+from lut_db.database import connect, place_of, snapshot, url_of, writing
 from lut_db.errors import LutError
 from lut_db.store import open_store
 
@@ -50,7 +50,7 @@ def copy_database(source: str | Path, into: str | Path, tell: Tell = lambda tabl
         LutError: the source is not there, the copy is not empty, or either cannot be opened.
     """
     if url_of(source) == url_of(into):
-        raise LutError(f"a copy must go into another database, but got {source} twice")
+        raise LutError(f"a copy must go into another database, but got {place_of(url_of(source))} twice")
     before, after = connect(source, create=False), connect(into)
     try:
         rows = _copy_all(before, after, tell)

@@ -75,7 +75,7 @@ def explained(url: str) -> Iterator[None]:
     except DatabaseError as error:
         if "not a database" in str(error.orig):
             raise NotADatabase(
-                f"{_place(url)} must be a database, but it is another kind of file; name another --db"
+                f"{place_of(url)} must be a database, but it is another kind of file; name another --db"
             ) from None
         raise _unavailable(url, str(error.orig)) from None
 
@@ -170,7 +170,7 @@ def _revision(engine: Engine) -> str | None:
         if not names:
             return None
         if "alembic_version" not in names:
-            raise NotADatabase(f"{_place(str(engine.url))} must be a database of chamnet, but it has other tables")
+            raise NotADatabase(f"{place_of(str(engine.url))} must be a database of chamnet, but it has other tables")
         return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -192,10 +192,11 @@ def _migrate(engine: Engine) -> None:
 def _wrong_schema(url: str, revision: str) -> SchemaError:
     if revision in revisions():
         return SchemaError(
-            f"{_place(url)} must have schema {head()}, but has the older {revision}; 'chamnet lut upgrade' brings it up"
+            f"{place_of(url)} must have schema {head()}, but has the older {revision}; 'chamnet lut upgrade' brings it "
+            "up"
         )
     return SchemaError(
-        f"{_place(url)} must have schema {head()} or older, but has {revision} of a newer chamnet; use that version"
+        f"{place_of(url)} must have schema {head()} or older, but has {revision} of a newer chamnet; use that version"
     )
 
 
@@ -208,7 +209,7 @@ def _unavailable(url: str, reason: str) -> LutError:
         "unable to open": "the folder must exist and be writable",
     }
     hint = next((text for word, text in advice.items() if word in reason), "see the reason given")
-    return StoreUnavailable(f"{_place(url)} must be readable and writable, but got: {reason}; {hint}")
+    return StoreUnavailable(f"{place_of(url)} must be readable and writable, but got: {reason}; {hint}")
 
 
 def _missing_file(url: str) -> str | None:
@@ -216,6 +217,6 @@ def _missing_file(url: str) -> str | None:
     return path if url.startswith("sqlite:///") and path and not Path(path).exists() else None
 
 
-def _place(url: str) -> str:
+def place_of(url: str) -> str:
     """How a database is called: its file, or its URL without the password."""
     return url.removeprefix("sqlite:///") if url.startswith("sqlite") else make_url(url).render_as_string()

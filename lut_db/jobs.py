@@ -132,7 +132,7 @@ class JobStore:
         table = tables.job
         mine = table.c.kind == kind, table.c.state.in_(("queued", "running"))
         query = select(*_STANDING).where(*mine).order_by(table.c.id)
-        with writing(self._engine) as connection:
+        with writing(self._engine, f"jobs {kind}") as connection:
             # where writers are not one after another, the second waits for these rows
             rows = connection.execute(query.with_for_update()).all()
             running = [row for row in rows if row.state == "running"]

@@ -38,7 +38,7 @@ def at_once(count: int, act: Callable[[int], object]) -> list[object]:
         gate.wait()
         try:
             found[number] = act(number)  # type: ignore[call-overload]
-        except LutError as error:
+        except Exception as error:
             found[number] = error  # type: ignore[call-overload]
 
     threads = [threading.Thread(target=go, args=(number,)) for number in range(count)]

@@ -95,6 +95,7 @@ measurement = Table(
     Column("energy_uj", Float),
     Column("summary", JSON(none_as_null=True)),
     Index("ix_measurement_target_id_operator_id", "target_id", "operator_id"),
+    Index("ix_measurement_session_id", "session_id"),
 )
 lowering = Table(
     "lowering",
@@ -182,6 +183,7 @@ network_measurement = Table(
     Column("latency_ns", Float, nullable=False),
     Column("summary", JSON(none_as_null=True)),
     Index("ix_network_measurement_target_id_network_id", "target_id", "network_id"),
+    Index("ix_network_measurement_session_id", "session_id"),
 )
 accuracy_sample = Table(
     "accuracy_sample",

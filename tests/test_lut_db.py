@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from lut_db import database
 from lut_db.aggregate import FLOOR_NS, combine, differ, statistics
@@ -434,3 +435,18 @@ def test_killing_a_writer_leaves_whole_batches_only(tmp_path: Path) -> None:
         passes = store.clean_passes(TARGET)
     assert len(set(passes.values())) == 1
     assert passes[KEYS[0]] >= len(told)
+
+
+def test_a_table_is_merged_anew_without_reading_all_measurements(store: LutStore) -> None:
+    if store._engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL's plans do not tell how it checks references")
+    fill(store, 1000)
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    event.listen(store._engine, "before_cursor_execute", lambda c, cursor, sql, values, *_: asked.append((sql, values)))
+    store.merges.replace(TARGET, [])
+    removals = [(sql, values) for sql, values in asked if sql.startswith("DELETE FROM session")]
+    assert removals
+    with database.reading(store._engine) as connection:
+        for sql, values in removals:
+            steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)]
+            assert not [step for step in steps if step.startswith("SCAN ")], steps

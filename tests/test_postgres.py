@@ -20,6 +20,7 @@ from lut_db.errors import LutError, StoreUnavailable
 from lut_db.leases import LeaseHeld
 from lut_db.lookups import LookupStore
 from lut_db.records import Device, Lowering, Quarantined
+from lut_db.samples import AccuracySample, open_samples
 from lut_db.store import LutStore, open_store
 from tests.postgres import PostgresServer
 from tests.test_cli import run
@@ -90,10 +91,19 @@ def test_a_unit_has_one_holder_however_many_ask(place: str) -> None:
         assert len(store.leases.held()) == 1
 
 
-def test_a_token_and_a_sample_are_there_once_however_many_bring_them(place: str) -> None:
+def test_a_token_is_made_once_however_many_ask(place: str) -> None:
     with open_store(place) as store:
         found = at_once(6, lambda number: store.tokens.create("laptop"))
         assert [isinstance(answer, LutError) for answer in found].count(True) == 5
+
+
+def test_a_sample_is_there_once_however_many_bring_it(place: str) -> None:
+    failed = AccuracySample("macro", "1-2-0", "cifar10", "as is", None, failure="out of memory")
+    trained = replace(failed, accuracy_percent=92.5, failure="")
+    with open_store(place), open_samples(place) as samples:
+        assert samples.put([failed]) == 1
+        assert sorted(at_once(6, lambda number: samples.put([trained]))) == [0] * 5 + [1]  # type: ignore[type-var]
+        assert samples.samples() == [trained]
 
 
 def test_an_empty_database_is_made_by_one_of_those_who_open_it(postgres: PostgresServer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from typing import Any, Callable, Dict, Iterable, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from agent import protocol
 from agent.conditions import interruptions, quiet_gate, read_conditions
@@ -89,30 +89,38 @@ def measure(request: Measure, send: Send) -> None:
     )
     around = Surroundings(interruptions, quiet_gate(int(request.options.get("threads", 1))))
     live = engine.live(request.options)
-    waited = 0
-    for start in range(0, len(request.models), live):
-        opened = _open(engine, request, request.models[start : start + live], send)
+
+    def measure_group(first: int) -> int:
+        """Ns waited for quiet. Its models are gone when it returns, so that the next ones find their memory free."""
+        opened = _open(engine, request, request.models[first : first + live], send)
         gauges = [gauge for gauge, _ in opened]
-        waited += measure_all(gauges, null, sentinel, request.sampling, around, request.seed + start)
+        waited = measure_all(gauges, null, sentinel, request.sampling, around, request.seed + first)
         for gauge, open_ns in opened:
             send(_measured(gauge, open_ns, overhead_ns(null)))
+        return waited
+
+    waited = sum(measure_group(first) for first in range(0, len(request.models), live))
     send(Done(before, read_conditions(), sentinel.looks, waited))
 
 
 def _open(engine: Any, request: Measure, models: List[Model], send: Send) -> List[Tuple[Gauge, int]]:
-    opened = []
-    for model in models:
-        send(Opening(model.id))
-        reason = "load"
-        try:
-            start = time.perf_counter_ns()
-            loaded = engine.open_model(model.path, request.options)
-            open_ns = time.perf_counter_ns() - start
-            reason = "run"
-            opened.append((calibrate(model.id, loaded.run, request.sampling), open_ns))
-        except Exception as error:
-            send(failure(model.id, reason, error))
-    return opened
+    opened = (_open_one(engine, request, model, send) for model in models)
+    return [one for one in opened if one is not None]
+
+
+def _open_one(engine: Any, request: Measure, model: Model, send: Send) -> Optional[Tuple[Gauge, int]]:
+    """None for one that fails, which is told; by then nothing holds it any more."""
+    send(Opening(model.id))
+    reason = "load"
+    try:
+        start = time.perf_counter_ns()
+        loaded = engine.open_model(model.path, request.options)
+        open_ns = time.perf_counter_ns() - start
+        reason = "run"
+        return calibrate(model.id, loaded.run, request.sampling), open_ns
+    except Exception as error:
+        send(failure(model.id, reason, error))
+        return None
 
 
 def _measured(gauge: Gauge, open_ns: int, overhead: float) -> Measured:

@@ -35,7 +35,8 @@ from ops_catalog.spec import Graph, TensorSpec
 
 SENTINEL = "mobilenet-v2-0.5-128"
 """Timed all along to show how the machine drifts: a network, since neighbours disturb networks before operators. On an
-accelerator one convolution, which a delegate takes for certain."""
+accelerator one convolution, which a delegate takes for certain. On a GPU, too, whose clock is what drifts, and where
+each agent would compile a network anew; one that keeps all of it busy for longer than its events can miss."""
 
 BATCH_LIMIT_S = 180.0
 MEASURING_LOSSES = 3
@@ -161,7 +162,7 @@ class Bench:
             models=[Model(id, path) for id, path in files.items()],
             null_path=self._null,
             sentinel_path=self._sentinel,
-            sampling=sampling or self.setting.sampling,
+            sampling=sampling or self.setting.sampling or self.setting.use.sampling,
             seed=seed,
         )
         try:
@@ -207,16 +208,11 @@ class Bench:
 
     @cached_property
     def _null(self) -> str:
-        if self.setting.accelerator == "cpu":
-            return self.put(single(make_op("relu", TensorSpec((1,)))))
-        return self.put(single(make_op("relu", TensorSpec((1, 4, 4, 4), self.setting.dtype))))
+        return self.put(null_of(self.setting))
 
     @cached_property
     def _sentinel(self) -> str:
-        if self.setting.accelerator != "cpu":
-            image = TensorSpec((1, 32, 28, 28), self.setting.dtype)
-            return self.put(single(make_op("conv2d", image, out_channels=32, kernel=(3, 3))))
-        path = self.put(with_dtype(build_network(SENTINEL), self.setting.dtype))
+        path = self.put(sentinel_of(self.setting))
         return self.optimise(path) if self.setting.lowers else path
 
     def _options(self, whole: bool) -> dict[str, Any]:
@@ -269,6 +265,23 @@ class Bench:
         if self._agent is not None:
             self._agent.abandon()
             self._agent = None
+
+
+def null_of(setting: Setting) -> Graph:
+    """A model that does next to nothing, in a form that what computes takes."""
+    on_cpu = setting.accelerator == "cpu" and not setting.use.on_gpu
+    return single(make_op("relu", TensorSpec((1,)) if on_cpu else TensorSpec((1, 4, 4, 4), setting.dtype)))
+
+
+def sentinel_of(setting: Setting) -> Graph:
+    """What is timed beside everything: see SENTINEL."""
+    if setting.use.on_gpu:
+        image = TensorSpec((32, 64, 56, 56), setting.dtype)
+    elif setting.accelerator != "cpu":
+        image = TensorSpec((1, 32, 28, 28), setting.dtype)
+    else:
+        return with_dtype(build_network(SENTINEL), setting.dtype)
+    return single(make_op("conv2d", image, out_channels=image.shape[1], kernel=(3, 3)))
 
 
 def as_plan(plan: MeterPlan) -> Plan:

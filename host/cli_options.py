@@ -103,7 +103,7 @@ def settings_of(unit: Unit, asked: Asked) -> list[Setting]:
         delegate = _delegate(unit, asked, dtypes) if use.binary else None
         for dtype in dtypes:
             for count in numbers("--threads", asked.threads):
-                cpus = choose_cpus(count, pinned, unit.clusters)
+                cpus = choose_cpus(count, pinned, unit.clusters) if pinned or not use.on_gpu else ()
                 found.append(
                     _setting(unit, asked, Setting(engine, cpus, dtype, count, choices=chosen, delegate=delegate))
                 )

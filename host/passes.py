@@ -106,9 +106,9 @@ def _store(
     bench: Bench, batch: Sequence[str], answer: Batch, moment: Moment, sentinels: list[float], summary: Summary
 ) -> None:
     origin = min((time_ns for reply in answer.measured for time_ns in reply.started_ns), default=0)
-    seconds, cpus = time.time() - moment.started_at, bench.setting.cpus
+    seconds, cpus, on_gpu = time.time() - moment.started_at, bench.setting.cpus, bench.setting.use.on_gpu
     looks = tuple(((at - origin) / 1e9, ns) for at, ns in answer.done.sentinel_ns)
-    shared = (*moment.unfit, *quality.batch_doubts(answer.done, quality.usual(sentinels), seconds, cpus))
+    shared = (*moment.unfit, *quality.batch_doubts(answer.done, quality.usual(sentinels), seconds, cpus, on_gpu))
     sentinels += [float(ns) for _, ns in looks]
     rows = [_measurement(batch[int(reply.id)], reply, origin, shared) for reply in answer.measured]
     before, after = quality.clocks_between(answer.done.before, answer.done.after)

@@ -62,13 +62,26 @@ def _doubts_of_summary(summary: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def batch_doubts(
-    done: Done, usual_sentinel_ns: float | None, seconds: float, cpus: Sequence[int] = ()
+    done: Done, usual_sentinel_ns: float | None, seconds: float, cpus: Sequence[int] = (), on_gpu: bool = False
 ) -> tuple[str, ...]:
-    """What the conditions around a batch give away; ``cpus`` are those it ran on."""
+    """What the conditions around a batch give away.
+
+    Args:
+        cpus: those it ran on.
+        on_gpu: it ran on none of them, whatever became of the host's.
+    """
     doubts = []
     looks = [ns for _, ns in done.sentinel_ns]
     if looks and usual_sentinel_ns and abs(median(looks) / usual_sentinel_ns - 1) > DRIFT:
         doubts.append("drifted")
+    if not on_gpu:
+        doubts += _processor_doubts(done, seconds, cpus)
+    doubts += gpu_doubts(done.before.get("gpu", {}), done.after.get("gpu", {}), seconds)
+    return tuple(dict.fromkeys(doubts))
+
+
+def _processor_doubts(done: Done, seconds: float, cpus: Sequence[int]) -> list[str]:
+    doubts = []
     if _throttled(done, cpus):
         doubts.append("throttled")
     if _slow_clock(done, cpus):
@@ -78,8 +91,7 @@ def batch_doubts(
     for counter, limit, doubt in (("steal_ticks", STEAL, "stolen"), ("sibling_ticks", SIBLING, "busy-sibling")):
         if seconds > 0 and _growth(done, counter) / TICKS_PER_S > limit * seconds * max(1, len(cpus)):
             doubts.append(doubt)
-    doubts += gpu_doubts(done.before.get("gpu", {}), done.after.get("gpu", {}), seconds)
-    return tuple(dict.fromkeys(doubts))
+    return doubts
 
 
 def clocks_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

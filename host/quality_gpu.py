@@ -1,7 +1,7 @@
 """Doubts about what an NVIDIA GPU measured, from its state before and after a batch (``agent.gpu.read_gpu``).
 
-A GPU at rest has a low clock, and gets a high one within milliseconds of work. So only the state after a batch, while
-the models are still open, tells about its clock; the counters of time held down are compared between the two.
+A GPU at rest has a low clock, and gets a high one within milliseconds of work. So only the state right after a batch,
+while the agent still holds the GPU, tells about its clock; the counters of time held down are compared between the two.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from agent.protocol import Hello, Sampling
 from host.delegates import Delegate
 from host.engines import EngineUse, engine_use
 from host.gate import Gate
+from host.phones import slug
 from lut_db.records import Target
 from ops_catalog.build import op_with_dtype, with_dtype
 from ops_catalog.spec import Graph, OpSpec
@@ -20,6 +21,7 @@ from ops_catalog.sweep import distinct_operators
 
 DEFAULT_MALLOC = "hugepages"
 PATIENCE_S = 900.0
+MIB_PER_GIB = 1024
 PART, PART_GRAPHS = 4096, 100
 """Operators, or networks, whose models are kept at a time: a gigabyte or two."""
 
@@ -29,8 +31,10 @@ class Setting:
     """How to measure: what the user chooses of a Target, and how long to look.
 
     Attributes:
+        cpus: processors that the agent is pinned to; none where they are not what computes.
         naive: one session per exported operator, as the usual tools do, instead of native operators.
         passes: measurements in fresh sessions that an entry needs; one more where two differ.
+        sampling: how long to measure an operator; None for as long as the engine needs.
         choices: of the engine, what differs from what it does unasked (``EngineUse.choices``).
         accelerator: a name of ``host.accelerators.ACCELERATORS``.
         delegate: the files of an engine that is a vendor's binary; None for any other.
@@ -46,7 +50,7 @@ class Setting:
     naive: bool = False
     passes: int = 2
     seed: int = 0
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling | None = None
     choices: tuple[tuple[str, str], ...] = ()
     accelerator: str = "cpu"
     delegate: Delegate | None = None
@@ -185,6 +189,8 @@ def target_of(setting: Setting, around: Circumstances, hello: Hello) -> Target:
         options["libraries"] = around.libraries
     if setting.dtype == "float16":
         options["float16"] = setting.use.float16
+    if setting.use.on_gpu:
+        options["gpu"] = gpu_of(hello.machine)
     return Target(
         device=around.device,
         engine=setting.engine,
@@ -197,6 +203,18 @@ def target_of(setting: Setting, around: Circumstances, hello: Hello) -> Target:
         options=tuple(sorted(options.items())),
         source="emulated" if around.emulated and setting.use.source == "measured" else setting.use.source,
     )
+
+
+def gpu_of(machine: Mapping[str, Any]) -> str:
+    """What tells one kind of GPU, or of part of one, from another where the architecture is the same: such as
+    ``nvidia-h100-132sm-80gib``; what the machine does not tell is left out."""
+    told = machine.get("gpu", {})
+    parts = [slug(str(told.get("name", "unknown")))]
+    if "multiprocessors" in told:
+        parts.append(f"{told['multiprocessors']}sm")
+    if "memory_mib" in told:
+        parts.append(f"{round(told['memory_mib'] / MIB_PER_GIB)}gib")
+    return "-".join(parts)
 
 
 def _isa(use: EngineUse, machine: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent.engines.cuda_stream import NOT_READY
 from agent.gpu import DRIVER, MANAGEMENT, NO_DEVICE
 
 UUID = uuid.UUID("12345678-1234-5678-1234-567812345678")
@@ -93,6 +94,9 @@ class FakeDriver:
     def cuEventRecord(self, event: Any, stream: Any) -> int:
         self.events[event.value - 1] = self.device_ns = max(self.device_ns, self.host_ns)
         return 0
+
+    def cuStreamQuery(self, stream: Any) -> int:
+        return NOT_READY if self.device_ns > self.host_ns else 0
 
     def cuEventSynchronize(self, event: Any) -> int:
         self.host_ns = max(self.host_ns, self.events[event.value - 1])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +15,19 @@ from agent.engines import EngineUnavailable, describe_engines
 from agent.engines.cuda_stream import QUEUED, CudaError, CudaStream, ask_ns
 from agent.gpu import describe_gpu, read_gpu, require_gpu, why_no_gpu
 from agent.phone import PHONE, PREFIX
-from agent.protocol import Done
+from agent.protocol import Done, Hello
+from host.bench import null_of, sentinel_of
 from host.calibration import USUAL_L2_BYTES, l2_bytes_of
-from host.quality import batch_doubts
+from host.cli_options import Asked, Means, as_before, settings_of
+from host.devices import find_unit
+from host.engines import DEVICE_SAMPLING, ENGINES
+from host.errors import HostError
+from host.quality import MIN_SAMPLES, batch_doubts
+from host.setting import Circumstances, Setting, target_of
+from host.verify import check_target
+from lut_db.records import Target
+from lut_db.store import open_store
+from ops_catalog.spec import TensorSpec
 from tests.fake_cuda import UUID, FakeDriver, FakeNvmlState, use_driver, use_state
 
 BUSY: dict[str, Any] = {
@@ -190,6 +202,92 @@ def test_the_cache_that_counts_is_that_of_what_computes() -> None:
     assert l2_bytes_of({}, "cuda") == USUAL_L2_BYTES
 
 
+def test_what_becomes_of_the_hosts_processors_is_no_doubt_of_a_gpus_batch() -> None:
+    """Idle ones change their clocks as they like, and all of them are the agent's."""
+    done = Done({"freq_khz": {"cpu0": 2000}, "steal_ticks": 0, "gpu": BUSY},
+                {"freq_khz": {"cpu0": 1000}, "steal_ticks": 99, "gpu": BUSY})  # fmt: skip
+    assert batch_doubts(done, None, 1.0, on_gpu=True) == ()
+    assert batch_doubts(done, None, 1.0) == ("throttled", "stolen")
+    assert batch_doubts(Done({}, {}, [(0, 1300)]), 1000.0, 1.0, on_gpu=True) == ("drifted",)
+
+
+# What is measured for it, and how.
+
+FACTS = {"name": "NVIDIA H100 80GB HBM3", "uuid": "GPU-1", "isa": "sm_90", "multiprocessors": 132, "memory_mib": 81_089}
+OTHERS: dict[str, dict[str, Any]] = {
+    "another kind": {"name": "NVIDIA H200", "memory_mib": 143_156},
+    "a part of it": {"name": "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "multiprocessors": 16, "memory_mib": 9984},
+    "fewer multiprocessors": {"multiprocessors": 114},
+    "more memory": {"memory_mib": 96_000},
+}
+
+
+def target_on(**facts: Any) -> Target:
+    (setting,) = settings_of(find_unit("local-gpu"), Asked("torch-cuda"))
+    hello = Hello(1, "3.11", 1, {"gpu": {**FACTS, **facts}}, {"torch-cuda": {"version": "2.9.0+cu128"}}, {})
+    return target_of(setting, Circumstances("local-gpu"), hello)
+
+
+@pytest.mark.parametrize("facts", OTHERS.values(), ids=OTHERS)
+def test_gpus_that_differ_have_tables_of_their_own_and_none_is_measured_on_for_the_other(
+    facts: dict[str, Any],
+) -> None:
+    stored, now = target_on(), target_on(**facts)
+    assert stored.isa == now.isa
+    assert len({stored.key, now.key}) == len({stored.name, now.name}) == 2
+    check_target(SimpleNamespace(target=stored), stored)  # type: ignore[arg-type]
+    with pytest.raises(HostError, match="must be what its table is valid for"):
+        check_target(SimpleNamespace(target=now), stored)  # type: ignore[arg-type]
+
+
+def test_two_gpus_of_a_kind_share_a_table_that_names_it() -> None:
+    assert target_on(uuid="GPU-2") == target_on()
+    assert dict(target_on().options) == {"gpu": "nvidia-h100-80gb-hbm3-132sm-79gib"}
+    bare = Hello(1, "3.11", 1, {"gpu": {"isa": "sm_90"}}, {"torch-cuda": {"version": "2.9.0"}}, {})
+    assert dict(target_of(Setting("torch-cuda", ()), Circumstances("local-gpu"), bare).options) == {"gpu": "unknown"}
+
+
+def test_a_target_on_the_cpu_says_nothing_of_a_gpu() -> None:
+    hello = Hello(1, "3.11", 1, {"gpu": FACTS, "isa": "avx2"}, {"torch": {"version": "2.9.0"}}, {})
+    assert target_of(Setting("torch", (0,)), Circumstances("local-cpu"), hello).options == ()
+
+
+def test_a_gpus_agent_is_pinned_only_where_asked_for_also_when_it_is_driven_again(tmp_path: Path) -> None:
+    unit = find_unit("local-gpu")
+    (free,), (pinned,) = (settings_of(unit, Asked("torch-cuda", cpus=cpus)) for cpus in ("", "0"))
+    assert (free.cpus, pinned.cpus) == ((), (0,))
+    assert settings_of(find_unit("local-cpu"), Asked("torch"))[0].cpus
+    with open_store(tmp_path / "a.db") as store:
+        assert as_before(store, target_on(), Means()) == (unit, free)
+
+
+GPU_USES = [name for name, use in ENGINES.items() if use.on_gpu]
+
+
+@pytest.mark.parametrize("engine", GPU_USES)
+def test_a_gpu_gets_the_models_of_an_accelerator_and_a_sentinel_that_fills_it(engine: str) -> None:
+    setting = Setting(engine, (), dtype="float16")
+    assert null_of(setting).inputs[0][1] == TensorSpec((1, 4, 4, 4), "float16")
+    graph = sentinel_of(setting)
+    assert [node.op.type for node in graph.nodes] == ["conv2d"]
+    assert graph.inputs[0][1] == TensorSpec((32, 64, 56, 56), "float16")
+
+
+def test_a_cpu_and_a_phones_accelerator_keep_theirs() -> None:
+    assert null_of(Setting("litert", (0,), dtype="int8")).inputs[0][1] == TensorSpec((1,))
+    assert len(sentinel_of(Setting("litert", (0,))).nodes) > 50
+    hexagon = Setting("benchmark_model", (0,), dtype="int8", accelerator="hexagon")
+    assert null_of(hexagon).inputs[0][1] == TensorSpec((1, 4, 4, 4), "int8")
+    assert sentinel_of(hexagon).inputs[0][1] == TensorSpec((1, 32, 28, 28), "int8")
+
+
+def test_samples_of_device_time_are_few_and_long_and_enough() -> None:
+    assert all(ENGINES[name].sampling is DEVICE_SAMPLING for name in GPU_USES)
+    assert DEVICE_SAMPLING.rounds * DEVICE_SAMPLING.burst_min > MIN_SAMPLES
+    assert DEVICE_SAMPLING.gate_budget_ns == 0
+    assert ENGINES["torch"].sampling.gate_budget_ns > 0
+
+
 # Its stream.
 
 
@@ -209,6 +307,38 @@ def test_more_calls_than_the_queue_holds_come_in_turns(driver: FakeDriver) -> No
 
     assert stream.time_ns(call, 3 * QUEUED, 1_000, hold=True) == pytest.approx(3 * QUEUED * 2_000, rel=1e-6)
     assert len(queued) == 3 * (QUEUED + 1)
+
+
+def test_a_call_that_waits_for_the_device_is_told_from_one_that_does_not(driver: FakeDriver) -> None:
+    stream = CudaStream()
+
+    def call() -> None:
+        driver.queue(ask_ns=1_000, work_ns=1_000)
+
+    def waiting() -> None:
+        call()
+        driver.host_ns = driver.device_ns
+
+    assert not stream.waits(call)
+    assert stream.waits(waiting)
+
+
+def test_a_call_that_now_and_then_comes_late_does_not_wait(driver: FakeDriver) -> None:
+    """Where the host was held up for longer than the stream."""
+    stream, late = CudaStream(), iter([True, False])
+
+    def call() -> None:
+        driver.queue(ask_ns=1_000, work_ns=1_000)
+        driver.host_ns = driver.device_ns if next(late) else driver.host_ns
+
+    assert not stream.waits(call)
+
+
+def test_a_stream_that_broke_is_told(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = CudaStream()
+    monkeypatch.setattr(driver, "cuStreamQuery", lambda stream: 700)
+    with pytest.raises(CudaError, match="cuStreamQuery must succeed, but the driver returned error 700"):
+        stream.waits(lambda: None)
 
 
 def test_a_call_that_waits_for_the_device_itself_is_held_no_longer_than_the_limit(driver: FakeDriver) -> None:

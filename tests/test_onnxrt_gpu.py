@@ -36,10 +36,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:Specified provider")
 
 
 class HostClock:
-    """In place of a stream: the host's time, and what was asked for."""
+    """In place of a stream: the host's time, and what was asked for; calls return late or at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, late: bool = False) -> None:
         self.asked: list[tuple[int, bool]] = []
+        self._late = late
+
+    def waits(self, call: Callable[[], Any]) -> bool:
+        return self._late
 
     def time_ns(self, call: Callable[[], Any], calls: int, ask_ns: int, hold: bool) -> int:
         self.asked.append((calls, hold))
@@ -110,10 +114,22 @@ def test_only_with_a_graph_is_the_device_timed_without_its_host(tmp_path: Path) 
         assert clock.asked[-1] == (7, held)
 
 
+def test_where_replays_are_waited_for_nothing_is_held_back(tmp_path: Path) -> None:
+    clock = HostClock(late=True)
+    OpenModel(model_file(tmp_path), {"graph": "on"}, CPU, clock).run(7)
+    assert clock.asked[-1] == (7, False)
+
+
 def test_it_is_warm_when_it_is_open(tmp_path: Path) -> None:
     clock = HostClock()
     OpenModel(model_file(tmp_path), {}, CPU, clock)
     assert sum(calls for calls, _ in clock.asked) >= 2 * onnxrt_gpu.WARM_CALLS
+
+
+def test_a_model_that_is_to_run_once_runs_until_its_graph_is_recorded_and_no_longer(tmp_path: Path) -> None:
+    clock = HostClock()
+    OpenModel(model_file(tmp_path), {"settle": "off"}, CPU, clock)
+    assert clock.asked == [(1, False)] * onnxrt_gpu.WARM_CALLS
 
 
 def test_an_open_shape_is_refused(tmp_path: Path) -> None:
@@ -169,8 +185,23 @@ def test_tensorrt_may_compute_in_what_the_model_is_of(dtype: str, half: str, int
     path = model_file(tmp_path, build_network("mobilenet-v2-0.35-96", dtype))
     told = onnxrt_tensorrt.provider_of(path, {"graph": "off"}, 1).options
     assert (told["trt_fp16_enable"], told["trt_int8_enable"]) == (half, integer)
-    assert told["trt_engine_cache_path"] == str(tmp_path)
     assert told["trt_cuda_graph_enable"] == "0"
+
+
+def test_tensorrts_engines_lie_apart_by_content_and_what_it_learned_of_time_is_shared(tmp_path: Path) -> None:
+    def told(name: str, channels: int) -> tuple[str, str]:
+        conv = make_op("conv2d", TensorSpec((1, 8, 8, 8)), out_channels=channels, kernel=(1, 1))
+        (tmp_path / name).mkdir(exist_ok=True)
+        path = model_file(tmp_path / name, single(conv))
+        options = onnxrt_tensorrt.provider_of(path, {}, 1).options
+        return options["trt_engine_cache_path"], options["trt_timing_cache_path"]
+
+    (first, timing), (second, same) = told("a", 8), told("a", 16)
+    assert first != second
+    assert Path(first).is_dir()
+    assert Path(first).parent == Path(second).parent == tmp_path / "a" == Path(timing) == Path(same)
+    assert told("a", 8)[0] == first
+    assert Path(told("b", 8)[0]).name == Path(first).name
 
 
 def test_what_tensorrt_compiled_cannot_be_written() -> None:
@@ -206,6 +237,55 @@ def test_where_this_version_does_not_name_them_they_are_refused_all_the_same(
     monkeypatch.delattr(onnxruntime.InferenceSession.__base__, "get_provider_graph_assignment_info")
     with pytest.raises(FellBack, match=r"put nodes on the CPU: .*fallback"):
         OpenModel(model_file(tmp_path), {}, CALLS_NOTHING, HostClock())
+
+
+class Assigned:
+    """A session whose provider started and left its node to the CPU."""
+
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+
+    def get_providers(self) -> list[str]:
+        return [self._provider]
+
+    def get_provider_graph_assignment_info(self) -> list[types.SimpleNamespace]:
+        node = types.SimpleNamespace(name="t0", op_type="NonZero")
+        return [types.SimpleNamespace(ep_name="CPUExecutionProvider", get_nodes=lambda: [node])]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been "
+        "explicitly disabled by the user.",
+        "This session cannot use the graph capture feature as requested by the user as all compute graph nodes have "
+        "not been partitioned to the CUDAExecutionProvider",
+    ],
+    ids=["no fallback", "no capture"],
+)
+@pytest.mark.parametrize(
+    "provider",
+    [lambda path: onnxrt_cuda.provider_of({}, 1), lambda path: onnxrt_tensorrt.provider_of(path, {}, 1)],
+    ids=["cuda", "tensorrt"],
+)
+def test_nodes_on_the_cpu_are_named_also_where_a_cuda_graph_was_asked_for(
+    refusal: str, provider: Callable[[str], Provider], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA graphs refuse such nodes before they can be named."""
+    asked, fail = provider(model_file(tmp_path)), onnxruntime.capi.onnxruntime_pybind11_state.Fail
+
+    def open_it(path: str, settings: Any, providers: list[tuple[str, dict[str, str]]], **_: Any) -> Assigned:
+        ((name, options),) = providers
+        if settings.get_session_config_entry(onnxrt_gpu.NO_FALLBACK) == "1":
+            raise fail(refusal)
+        if "1" in map(options.get, onnxrt_gpu.GRAPHS):
+            raise fail("This session cannot use the graph capture feature")
+        return Assigned(name)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_it)
+    with pytest.raises(FellBack, match=r"ran nodes elsewhere .*: t0 \(NonZero\) on CPUExecutionProvider"):
+        onnxrt_gpu.open_session("a.onnx", onnxruntime.SessionOptions, asked)
+    assert "1" in map(asked.options.get, onnxrt_gpu.GRAPHS)
 
 
 def test_a_provider_that_does_not_start_is_the_engines_fault_not_the_models(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ CASES: dict[str, Callable[[str], OpSpec]] = {
     ),
     "pool": lambda dtype: make_op("max_pool", TensorSpec((1, 16, 28, 28), dtype), kernel=(3, 3), stride=(2, 2)),
     "average": lambda dtype: make_op("global_average_pool", TensorSpec((1, 100, 7, 7), dtype)),
+    "mul": lambda dtype: make_op("mul", *[TensorSpec((1, 64, 14, 14), dtype)] * 2),
+    "gate": lambda dtype: make_op("mul", *(TensorSpec((1, 64, side, side), dtype) for side in (14, 1))),
     "add": lambda dtype: make_op("add", *[TensorSpec((1, 64, 14, 14), dtype)] * 2),
     "linear": lambda dtype: make_op("linear", TensorSpec((1, 128), dtype), out_features=100),
 }
@@ -67,12 +69,9 @@ def own_bfloat16() -> bool:
     return bool(BFLOAT16 & read_features())
 
 
-@pytest.mark.parametrize("edges", ["plain", "native"])
-@pytest.mark.parametrize("dtype", NUMPY)
-@pytest.mark.parametrize("case", CASES)
-def test_results_are_those_of_onnx_runtime(case: str, dtype: str, edges: str, tmp_path: Path) -> None:
+def assert_like_onnx_runtime(case: str, dtype: str, edges: str, folder: Path) -> None:
     op = CASES[case](dtype)
-    path, arrays = write(single(op), tmp_path), inputs_of(op)
+    path, arrays = write(single(op), folder), inputs_of(op)
     (expected,) = onnxrt.open_model(path, {}).infer(arrays)
     model = openvino_cpu.open_model(path, {"edges": edges})
     for _ in range(2):
@@ -80,6 +79,23 @@ def test_results_are_those_of_onnx_runtime(case: str, dtype: str, edges: str, tm
         assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
         allowed = STEPS if dtype == "int8" else TOLERANCE[dtype] * float(np.abs(expected).max())
         assert float(np.abs(found.astype(float) - expected.astype(float)).max()) <= allowed
+
+
+@pytest.mark.parametrize("edges", ["plain", "native"])
+@pytest.mark.parametrize("dtype", NUMPY)
+@pytest.mark.parametrize("case", CASES)
+def test_results_are_those_of_onnx_runtime(case: str, dtype: str, edges: str, tmp_path: Path) -> None:
+    assert_like_onnx_runtime(case, dtype, edges, tmp_path)
+
+
+@pytest.mark.parametrize("way", openvino_cpu.WAYS, ids=str)
+@pytest.mark.parametrize("dtype", NUMPY)
+@pytest.mark.parametrize("case", CASES)
+def test_results_are_right_whichever_way_is_quickest(
+    case: str, dtype: str, way: tuple[bool, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_cpu, "WAYS", (way,))
+    assert_like_onnx_runtime(case, dtype, "native", tmp_path)
 
 
 @pytest.mark.parametrize("edges", ["plain", "native"])

@@ -22,6 +22,8 @@ QUEUED = 256
 """Calls in one turn at most: a queue that is full would make the host wait."""
 MARGIN = 1.5
 TRIALS = 5
+NOT_READY = 600
+"""Of CUresult: the stream has more to do."""
 NS_PER_MS = 1_000_000
 
 
@@ -64,6 +66,19 @@ class CudaStream:
         most = max(1, min(QUEUED, HOLD_NS // max(1, ask_ns)))
         turns = [min(most, calls - done) for done in range(0, calls, most)]
         return sum(self._turn(call, count, ask_ns) for count in turns)
+
+    def waits(self, call: Callable[[], Any]) -> bool:
+        """Whether a call that is asked for comes back only when the device has done it: then holding is in vain."""
+        return all(self._is_done_after(call) for _ in range(TRIALS))
+
+    def _is_done_after(self, call: Callable[[], Any]) -> bool:
+        self._write(1 + HOLD_NS // self._write_ns)
+        call()
+        status = self._driver.cuStreamQuery(self._stream)
+        self._between(lambda: None)
+        if status not in (0, NOT_READY):
+            raise CudaError("cuStreamQuery must succeed, but the driver returned error {}".format(status))
+        return not status
 
     def _turn(self, call: Callable[[], Any], count: int, ask_ns: int) -> int:
         self._write(1 + int(min(HOLD_NS, MARGIN * ask_ns * (count + 1))) // self._write_ns)

@@ -7,7 +7,7 @@ refused: it is told not to, the session must name the provider first, and every 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any, Callable, Dict, List, Optional, Protocol
 
@@ -18,7 +18,9 @@ from agent.gpu import require_gpu
 
 NO_FALLBACK, RECORD = "session.disable_cpu_ep_fallback", "session.record_ep_graph_assignment_info"
 NO_SYNC = "disable_synchronize_execution_providers"
-FALLBACK_TEXT = "fallback to CPU EP"
+STRAYED = ("fallback to CPU EP", "have not been partitioned")
+"""In ONNX Runtime's refusals of nodes that would run elsewhere: of any session, and of one with CUDA graphs."""
+GRAPHS = ("enable_cuda_graph", "trt_cuda_graph_enable")
 NAMED = 5
 WARM_CALLS, WARM_NS, AGREE = 3, 30_000_000, 1.05
 INSTALL = (
@@ -46,6 +48,8 @@ class Stopwatch(Protocol):
     """Where models run and what tells their time there: ``CudaStream``."""
 
     def time_ns(self, call: Callable[[], Any], calls: int, ask_ns: int, hold: bool) -> int: ...
+
+    def waits(self, call: Callable[[], Any]) -> bool: ...
 
 
 def version_of(provider: str, *libraries: str) -> str:
@@ -79,8 +83,9 @@ def package_version(name: str) -> Optional[str]:
 class OpenModel:
     """A session whose inputs and outputs are bound to buffers on the device.
 
-    With ``graph`` (a CUDA graph, which the first calls record) ``run`` tells device time; without, what passes while
-    the host asks for one call after the other.
+    With ``graph`` (a CUDA graph, which the first calls record) ``run`` tells device time; without, or where ONNX
+    Runtime waits for the end of each replay, what passes while the host asks for one call after the other. With
+    ``settle`` off, for a model that is only to be run once, no time is waited for that settles.
 
     Raises:
         FellBack: nodes would run elsewhere; EngineUnavailable: the provider does not start.
@@ -90,7 +95,7 @@ class OpenModel:
         import onnxruntime
 
         self._session = open_session(path, lambda: make_settings(options), provider)
-        self._held, self._stopwatch = options.get("graph", "on") == "on", stopwatch
+        self._stopwatch = stopwatch
         self._inputs = {
             entry.name: onnxruntime.OrtValue.ortvalue_from_numpy(input_array(entry), provider.device, 0)
             for entry in self._session.get_inputs()
@@ -102,7 +107,8 @@ class OpenModel:
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
         self._call = self._make_call(onnxruntime.RunOptions())
-        self._ask_ns = self._settle()
+        self._ask_ns = self._settle(WARM_NS if options.get("settle", "on") == "on" else 0)
+        self._held = options.get("graph", "on") == "on" and not stopwatch.waits(self._call)
 
     def run(self, loops: int) -> int:
         return self._stopwatch.time_ns(self._call, loops, self._ask_ns, self._held)
@@ -121,9 +127,9 @@ class OpenModel:
         run, binding = self._session._sess.run_with_iobinding, self._binding._iobinding
         return lambda: run(binding, settings)
 
-    def _settle(self) -> int:
+    def _settle(self, most_ns: int) -> int:
         """Runs until algorithms are chosen, the graph is recorded, and clocks have risen; returns what asking costs."""
-        last, until = 0, time.perf_counter_ns() + WARM_NS
+        last, until = 0, time.perf_counter_ns() + most_ns
         for _ in range(WARM_CALLS):
             last = self._stopwatch.time_ns(self._call, 1, 1, False)
         while time.perf_counter_ns() < until:
@@ -158,12 +164,18 @@ def open_session(path: str, make: Callable[[], Any], provider: Provider) -> Any:
     try:
         session = _session(path, make(), provider, provider.alone)
     except onnxruntime.capi.onnxruntime_pybind11_state.Fail as error:
-        if FALLBACK_TEXT not in str(error):
+        if not any(text in str(error) for text in STRAYED):
             raise
-        _check(_session(path, make(), provider, False), provider)
+        _check(_session(path, make(), without_graphs(provider), False), provider)
         raise FellBack("put nodes on the CPU: {}".format(str(error).splitlines()[0])) from None
     _check(session, provider)
     return session
+
+
+def without_graphs(provider: Provider) -> Provider:
+    """The same for a session that may have nodes elsewhere, which CUDA graphs would refuse."""
+    options = {name: "0" if name in GRAPHS else value for name, value in provider.options.items()}
+    return replace(provider, options=options)
 
 
 def _session(path: str, settings: Any, provider: Provider, alone: bool) -> Any:

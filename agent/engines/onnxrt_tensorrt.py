@@ -1,10 +1,12 @@
 """ONNX Runtime on an NVIDIA GPU by its TensorRT provider, which compiles a model when it is opened: seconds for each.
 
-What it compiled lies beside the model file, and goes with it.
+What it compiled lies beside the model file, in a folder of its content's: ONNX Runtime tells engines apart by names
+alone, and would give one model another's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from importlib import import_module
 from importlib.util import find_spec
@@ -53,18 +55,20 @@ def optimise(path: str, into_path: str, options: Dict[str, Any]) -> None:
 
 def provider_of(path: str, options: Dict[str, Any], stream: int) -> Provider:
     """Options: ``graph`` (on, off). The types that TensorRT may compute in are those of the model."""
-    folder = str(Path(path).parent)
+    folder, content = Path(path).parent, Path(path).read_bytes()
+    engines = folder / "{}.engines".format(hashlib.sha256(content).hexdigest())
+    engines.mkdir(exist_ok=True)
     return Provider(
         NAME,
         {
             "device_id": "0",
             "user_compute_stream": str(stream),
             "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": folder,
+            "trt_engine_cache_path": str(engines),
             "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": folder,
+            "trt_timing_cache_path": str(folder),
             "trt_fp16_enable": "1" if is_half(path) else "0",
-            "trt_int8_enable": "1" if QUANTISED in Path(path).read_bytes() else "0",
+            "trt_int8_enable": "1" if QUANTISED in content else "0",
             "trt_cuda_graph_enable": "1" if options.get("graph", "on") == "on" else "0",
         },
     )

@@ -78,13 +78,24 @@ def _lay_output(result: Any, last: bool, precision: str) -> None:
 
 
 def _behind(output: Any, kinds: Tuple[str, ...]) -> Any:
-    """The last output of a chain of such nodes that starts at this output and has no branches."""
+    """The last output of a chain of such nodes that starts at this output and has no branches. Each takes one number
+    beside it: a product of two images is the operator itself."""
     while len(output.get_target_inputs()) == 1:
-        reader = next(iter(output.get_target_inputs())).get_node()
-        if reader.get_type_name() not in kinds:
+        entry = next(iter(output.get_target_inputs()))
+        reader = entry.get_node()
+        others = [other for other in reader.inputs() if other.get_index() != entry.get_index()]
+        if reader.get_type_name() not in kinds or not all(map(_is_number, others)):
             break
         output = reader.output(0)
     return output
+
+
+def _is_number(entry: Any) -> bool:
+    """Whether a single number comes in here that never changes, converted or not."""
+    node = entry.get_source_output().get_node()
+    while node.get_type_name() == "Convert":
+        node = node.input(0).get_source_output().get_node()
+    return node.get_type_name() == "Constant" and all(side == 1 for side in entry.get_shape())
 
 
 def _before(entry: Any, kinds: Tuple[str, ...]) -> Any:

@@ -60,7 +60,7 @@ class OpenModel:
         return spent_ns
 
     def infer(self, arrays: List[Any]) -> List[Any]:
-        return infer_with(self._program, self._call, arrays, "cpu")
+        return infer_with(self._program, self._call, arrays)
 
 
 def _use_threads(threads: int) -> None:

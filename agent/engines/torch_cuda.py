@@ -8,6 +8,7 @@ Options of its own:
     layout  images channels_last or contiguous; auto: channels last where tensor cores compute, in 16 bits or TF32
     rotate  on: calls take turns among copies of weights and inputs that together exceed the L2 cache, as the tensors
             of a network do; off: one copy
+    settle  on: a model runs until its time has settled before it counts as open; off: it is only to be run once
 
 Unlike the modes, neither layout nor rotation was chosen by measuring yet.
 """
@@ -21,8 +22,8 @@ from typing import Any, Dict, List, Optional
 
 from agent.engines import EngineUnavailable
 from agent.engines.torch_copies import copies_of
-from agent.engines.torch_model import Program, contiguous, infer_with, load_program, mode_of, torch_build
-from agent.engines.torch_timing import Captured, Launched, settle
+from agent.engines.torch_model import Program, as_arrays, contiguous, load_program, mode_of, torch_build
+from agent.engines.torch_timing import Captured, Launched, Region, beside, settle
 from agent.gpu import require_gpu
 
 LIVE = 16
@@ -77,25 +78,30 @@ class OpenModel:
         self._call = _compiled(program.call) if mode == "compile" else program.call
         self._copies = copies_of(self._program) if options.get("rotate", "on") == "on" else [self._program.arguments]
         self._warm_up()
-        self._region = Launched(self._call, self._copies) if mode == "eager" else Captured(self._call, self._copies)
-        settle(self._region)
+        region = Launched if mode == "eager" else Captured
+        self._region: Region = region(self._call, self._copies)
+        if options.get("settle", "on") == "on":
+            settle(self._region.run)
 
     def run(self, loops: int) -> int:
         return self._region.run(loops)
 
     def infer(self, arrays: List[Any]) -> List[Any]:
-        return infer_with(self._program, self._call, arrays, DEVICE)
-
-    def _warm_up(self) -> None:
-        """On a stream of its own, as capturing wants it: kernels are loaded, compiled and chosen here."""
+        """By the very graph that is timed, whose inputs stay where they are."""
         import torch
 
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side), torch.inference_mode():
+        for index, array in zip(self._program.inputs, arrays):
+            for arguments in self._copies:
+                arguments[index].copy_(torch.from_numpy(array))
+        return as_arrays(self._region.outputs())
+
+    def _warm_up(self) -> None:
+        """On the stream that captures, as capturing wants it: kernels are loaded, compiled and chosen here."""
+        import torch
+
+        with beside():
             for _ in range(WARM_UP_CALLS):
                 self._call(*self._copies[0])
-        torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
 
 

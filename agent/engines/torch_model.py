@@ -99,16 +99,23 @@ def require_compiler() -> None:
         )
 
 
-def infer_with(program: Program, call: Callable[..., Any], arrays: Sequence[Any], device: str) -> List[Any]:
+def infer_with(program: Program, call: Callable[..., Any], arrays: Sequence[Any]) -> List[Any]:
     """Outputs for other inputs. NumPy has no bfloat16: inputs may be float32, outputs are then."""
     import torch
 
     arguments = list(program.arguments)
     for index, array in zip(program.inputs, arrays):
-        arguments[index] = arguments[index].clone().copy_(torch.from_numpy(array).to(device))
+        arguments[index] = arguments[index].clone().copy_(torch.from_numpy(array))
     with torch.inference_mode():
-        outputs = [tensor.cpu() for tensor in call(*arguments)]
-    return [(tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy() for tensor in outputs]
+        return as_arrays(call(*arguments))
+
+
+def as_arrays(outputs: Sequence[Any]) -> List[Any]:
+    """As NumPy has them: those in bfloat16 as float32."""
+    import torch
+
+    tensors = [tensor.cpu() for tensor in outputs]
+    return [(tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy() for tensor in tensors]
 
 
 def _filled(like: Any) -> Any:

@@ -1,9 +1,10 @@
 """How a fleet's sweep scales, and what faults cost it: ``python -m benchmarks.fleet``.
 
 Four virtual phones on three nodes of Ray on this machine sweep the same operators as one phone, then once more while
-a node is killed and a phone is unplugged. Measuring an operator takes ``--call`` seconds of real time, in which nothing
-is computed, since the fake engine's own time is made up: without, one processor would do all phones' work. What is
-computed beside it (agents, ADB, Ray, the database) is real, and shares this machine's processors.
+a node is killed and a phone is unplugged, both amid operators that are measured by one only. Measuring an operator
+takes ``--call`` seconds of real time, in which nothing is computed, since the fake engine's own time is made up:
+without, one processor would do all phones' work. What is computed beside it (agents, ADB, Ray, the database) is real,
+and shares this machine's processors. Each trial is a process that is waited for, and whatever it starts ends with it.
 
 Lost: operators that no unit's table settles. Doubled: clean measurements in one unit's table beyond an entry's passes.
 """
@@ -13,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from rich.table import Table
 
 from host.fleet_split import LEAST_OVERLAP, MOST_OVERLAP, OVERLAP
 from tests import fleet_trial
-from tests.fleet_trial import How
+from tests.fleet_trial import PASSES, How
 
 LIMIT_S = 3000.0
 
@@ -34,7 +37,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("one", "four", "faults"), help="by default all three")
     parser.add_argument("--json", type=Path, help="write what came of it into a file")
     options = parser.parse_args()
-    faults = {"kill_at": 0.3, "unplug_at": 0.5, "repeat": True}
+    faults = {"kill_at": rows(options.operators, 0.3), "unplug_at": rows(options.operators, 0.5), "repeat": True}
     trials: dict[str, dict[str, Any]] = {"one": {"units": 1}, "four": {"units": 4}, "faults": {"units": 4, **faults}}
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="chamnet-fleet-") as folder:
@@ -42,8 +45,11 @@ def main() -> None:
             if options.only in (None, name):
                 into = Path(folder) / name
                 how = How(f"{into}.db", options.operators, batch=64, call_s=options.call, limit_s=LIMIT_S, **more)
-                found[name] = fleet_trial.start(how, into)
-                show({name: found[name]}, options.operators)
+                print(f"trial {name!r} runs ...", file=sys.stderr)
+                try:
+                    found[name] = fleet_trial.start(how, into)
+                except subprocess.CalledProcessError as error:
+                    sys.exit(f"trial {name!r} failed: {error.stderr[-2000:]}")
     show(found, options.operators)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
@@ -67,8 +73,18 @@ def show(found: dict[str, dict[str, Any]], operators: int) -> None:
 
 def most(operators: int, units: int) -> float:
     """The scaling where nothing but measuring takes time: every unit measures the overlap."""
-    shared = max(LEAST_OVERLAP, min(MOST_OVERLAP, round(OVERLAP * operators)))
+    shared = overlap(operators)
     return operators / ((operators - shared) / units + shared)
+
+
+def rows(operators: int, share: float) -> int:
+    """Measurements that a unit has stored after the overlap and a share of what is its own, were the four alike."""
+    shared = overlap(operators)
+    return round(PASSES * (shared + share * (operators - shared) / 4))
+
+
+def overlap(operators: int) -> int:
+    return max(LEAST_OVERLAP, min(MOST_OVERLAP, round(OVERLAP * operators)))
 
 
 if __name__ == "__main__":

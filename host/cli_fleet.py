@@ -16,13 +16,12 @@ from host.demo import DEMO_NETWORKS
 from host.errors import EXIT_PARTLY, UsageError
 from host.fleet import Sweep, run_sweep
 from host.fleet_factors import LIMIT
-from host.fleet_group import as_json as told_of
 from host.fleet_node import PORT, find_units, head_command, join_command, make_token, run_node
 from host.fleet_ray import Fleet, open_fleet, prepare_ray
 from host.fleet_split import OVERLAP
 from host.fleet_worker import Order
 from host.lease import who
-from host.show_fleet import show_status, show_sweep, sweep_progress
+from host.show_fleet import show_status, show_sweep, sweep_progress, told_of
 from host.transport import Launch
 from lut_db.database import url_of
 from lut_db.store import open_store
@@ -130,6 +129,8 @@ def profile_command(
         network = ",".join(DEMO_NETWORKS)
     workload = workload_of(space, networks, ops, network, limit, seed)
     devices = tuple(filter(None, device.split(",")))
+    if not devices:
+        raise UsageError(f"--device must name chips, models or units, but got {device!r}; see 'chamnet fleet status'")
     found = []
     with open_fleet(address) as there:
         at = "" if all_hosts else there.address

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from host import fleet_worker
 from host.errors import DeviceUnavailable, HostError
 from host.fleet_factors import LIMIT
-from host.fleet_group import Group, Unit, group_key
-from host.fleet_merge import merge
+from host.fleet_group import Group, Unit
+from host.fleet_merge import Kind
 from host.fleet_ray import Errand, Fleet, HostGone, title_of
 from host.fleet_split import OVERLAP
 from host.fleet_worker import Greeting, Order, Refusal
-from host.lease import STALE_S, gone, new_owner, who
+from host.lease import STALE_S, SWEEP, gone, new_owner, who
 from host.phones import slug
 from host.setting import Summary, Workload
 from host.socs import soc_named
+from lut_db.errors import StoreUnavailable
 from lut_db.leases import LeaseHeld
 from lut_db.store import LutStore
 
@@ -57,6 +57,11 @@ class Sweep:
     seed: int = 0
     patience_s: float = 900.0
 
+    @property
+    def leases(self) -> tuple[str, ...]:
+        """One for each model, whatever it is called: another sweep of any of its units would measure the same twice."""
+        return tuple(sorted({f"{SWEEP}{_model_named(name)}" for name in self.devices}))
+
     def wants(self, unit: str) -> bool:
         """Whether a unit is one of the devices, by its name, its model's or its chip's."""
         title = title_of(unit)
@@ -67,12 +72,18 @@ class Sweep:
         )
 
 
+def _model_named(device: str) -> str:
+    title = title_of(device)
+    chip = soc_named(title)
+    return chip.name if chip is not None else slug(title)
+
+
 @dataclass(slots=True)
 class _State:
     """What goes on in a sweep."""
 
     units: dict[str, Unit] = field(default_factory=dict)
-    groups: dict[Any, Group] = field(default_factory=dict)
+    groups: dict[Kind, Group] = field(default_factory=dict)
     heard_s: float = field(default_factory=time.monotonic)
 
 
@@ -92,7 +103,9 @@ def run_sweep(
     with _held(store, order, sweep) as held:
         while True:
             _see(fleet, state, sweep)
-            _hand_out(fleet, store, state, held, sweep)
+            for group in state.groups.values():
+                group.judge(store)
+            _hand_out(fleet, state, held)
             busy = {unit.errand: unit for unit in state.units.values() if unit.errand is not None}
             if not busy and all(group.is_done for group in state.groups.values()) and _all_heard(state):
                 break
@@ -104,25 +117,32 @@ def run_sweep(
             for group in state.groups.values():
                 tell(group.name, "operators", group.done, group.total)
             if time.monotonic() - beaten_s > BEAT_S:
-                store.leases.renew(held.lease, held.owner)
+                _beat(store, sweep, held.owner)
                 beaten_s = time.monotonic()
         for group in state.groups.values():
-            merge(store, group)
+            group.finish(store)
     return list(state.groups.values())
 
 
 @contextmanager
 def _held(store: LutStore, order: Order, sweep: Sweep) -> Iterator[Order]:
-    """Two sweeps of the same devices would measure the same twice; hosts know their database by it."""
-    lease, owner = f"fleet:{','.join(sorted(sweep.devices))}", new_owner()
-    try:
-        store.leases.acquire(lease, owner, STALE_S, gone)
-    except LeaseHeld as taken:
-        raise HostError(f"{lease} must be free, but {who(taken.owner)} sweeps it; wait for its end") from None
-    try:
-        yield replace(order, lease=lease, owner=owner)
-    finally:
-        store.leases.release(lease, owner)
+    """Holds the sweep's leases; hosts know their database by one of them."""
+    owner = new_owner()
+    with ExitStack() as stack:
+        for lease in sweep.leases:
+            try:
+                store.leases.acquire(lease, owner, STALE_S, gone)
+            except LeaseHeld as taken:
+                raise HostError(f"{lease} must be free, but {who(taken.owner)} sweeps it; wait for its end") from None
+            stack.callback(store.leases.release, lease, owner)
+        yield replace(order, lease=sweep.leases[0], owner=owner)
+
+
+def _beat(store: LutStore, sweep: Sweep, owner: str) -> None:
+    """A database that is busy for once does no harm. Raises LeaseHeld."""
+    with suppress(StoreUnavailable):
+        for lease in sweep.leases:
+            store.leases.renew(lease, owner)
 
 
 def _see(fleet: Fleet, state: _State, sweep: Sweep) -> None:
@@ -148,7 +168,7 @@ def _see(fleet: Fleet, state: _State, sweep: Sweep) -> None:
             unit.fail("its host is gone", REST_S, LONGEST_REST_S)
 
 
-def _hand_out(fleet: Fleet, store: LutStore, state: _State, order: Order, sweep: Sweep) -> None:
+def _hand_out(fleet: Fleet, state: _State, order: Order) -> None:
     for unit in state.units.values():
         if not unit.is_free:
             continue
@@ -172,25 +192,24 @@ def _take_back(fleet: Fleet, store: LutStore, state: _State, unit: Unit, errand:
         unit.fail(str(end), REST_S, LONGEST_REST_S, crashed=end.crashed)
         return
     if isinstance(answer, Refusal):
-        unit.fail(answer.message, REST_S, LONGEST_REST_S)
-        unit.lacks_database = answer.database
+        unit.fail(answer.message, REST_S, LONGEST_REST_S, lacks_database=answer.database)
         return
     state.heard_s = time.monotonic()
     unit.errand, unit.failures = None, 0
     if isinstance(answer, Greeting):
         _enrol(store, state, unit, answer, sweep)
     elif isinstance(answer, Summary) and unit.group is not None:
-        unit.group.took(store, unit, answer)
+        unit.group.took(unit, answer)
 
 
 def _enrol(store: LutStore, state: _State, unit: Unit, greeting: Greeting, sweep: Sweep) -> None:
     if greeting.unit != unit.name:
         unit.fail(f"{greeting.unit} answers in its place", LONGEST_REST_S, LONGEST_REST_S)
         return
-    key = group_key(greeting)
-    if key not in state.groups:
-        state.groups[key] = Group.of(store, greeting, sweep.workload, sweep.overlap, sweep.limit, sweep.seed)
-    state.groups[key].enrol(store, unit, greeting)
+    kind = Kind.of(greeting)
+    if kind not in state.groups:
+        state.groups[kind] = Group.of(store, greeting, sweep.workload, sweep.overlap, sweep.limit, sweep.seed)
+    state.groups[kind].enrol(store, unit, greeting)
 
 
 def _all_heard(state: _State) -> bool:
@@ -204,7 +223,7 @@ def _raise_if_idle(state: _State, sweep: Sweep) -> None:
         return
     reasons = {unit.name: unit.reason for unit in state.units.values() if unit.reason}
     told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    if state.units and all(unit.lacks_database for unit in state.units.values()):
+    if state.units and all(unit.lacks_database and unit.group is None for unit in state.units.values()):
         raise HostError(f"every host must reach the database, but none does: {told}")
     if time.monotonic() - state.heard_s > sweep.patience_s:
         raise DeviceUnavailable(

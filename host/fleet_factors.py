@@ -8,15 +8,16 @@ whatever it is called, and is left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 LIMIT = 0.10
-LEAST = 8
-"""Operators in common with which a unit can be compared."""
+LEAST, MOST = 8, 256
+"""Operators in common with which a unit can be compared, and beyond which an interval gains nothing."""
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)
 
@@ -46,6 +47,10 @@ class Factor:
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "applied": self.applied}
 
+    @classmethod
+    def of_json(cls, told: Mapping[str, Any]) -> Factor:
+        return cls(**{name: told[name] for name in cls.__slots__})
+
 
 ALONE = Factor(1.0, 1.0, 1.0, 0)
 """That of a unit which is its model's only one."""
@@ -59,32 +64,54 @@ class Verdict:
     refused: Mapping[str, str]
 
 
-def judge(shared: Mapping[str, Latencies], settled: Mapping[str, int], limit: float, least: int = LEAST) -> Verdict:
-    """Compares units.
+def judge(
+    tables: Mapping[str, Latencies], away: Mapping[str, Factor | None], limit: float, least: int = LEAST
+) -> Verdict:
+    """Compares units by what all of them have measured.
 
     Args:
-        shared: each unit's latencies of the operators that all are to measure.
-        settled: operators in each unit's table; where none can be told from another, the fuller one counts.
+        tables: each unit's latencies of what it has settled; where none can tell who is usual, the fuller one counts.
+        away: those of the units that are not here, with the factors that they had: one with too little in common keeps
+            its own.
         limit: how far a factor may be from 1.
         least: operators in common that a comparison needs.
     """
-    refused: dict[str, str] = {}
-    left = dict(shared)
+    kept, refused, left = dict[str, Factor](), dict[str, str](), dict(tables)
     while len(left) > 1:
         common = set.intersection(*(set(latencies) for latencies in left.values()))
         if len(common) < least:
-            unit = min(left, key=lambda name: (len(left[name]), settled[name], name))
-            refused[unit] = f"it must have {least} operators in common with the others, but has {len(common)}"
+            unit = _least_alike(left, away)
+            if known := away.get(unit):
+                kept[unit] = known
+            else:
+                refused[unit] = f"it must have {least} operators in common with the others, but has {len(common)}"
             del left[unit]
             continue
-        compared = {unit: [latencies[key] for key in sorted(common)] for unit, latencies in left.items()}
+        keys = _spread(common)
+        compared = {unit: [latencies[key] for key in keys] for unit, latencies in left.items()}
         factors = _factors(compared, np.median)
-        unit = max(left, key=lambda name: (round(_distance(factors[name]), 9), -settled[name], name))
+        unit = max(left, key=lambda name: (round(_distance(factors[name]), 9), -len(left[name]), name))
         if _distance(factors[unit]) <= math.log1p(limit):
-            return Verdict(_factors(compared, np.mean), refused)
+            return Verdict({**kept, **_factors(compared, np.mean)}, refused)
         refused[unit] = _why(factors[unit], limit, len(left))
         del left[unit]
-    return Verdict(dict.fromkeys(left, ALONE), refused)
+    return Verdict({**kept, **{unit: away.get(unit) or ALONE for unit in left}}, refused)
+
+
+def _least_alike(tables: Mapping[str, Latencies], away: Collection[str]) -> str:
+    """The unit without which the others have most in common; one that is away before one that is here."""
+    counts = Counter(key for latencies in tables.values() for key in latencies)
+
+    def others_share(unit: str) -> int:
+        return sum(count - (key in tables[unit]) == len(tables) - 1 for key, count in counts.items())
+
+    return max(tables, key=lambda unit: (unit in away, others_share(unit), -len(tables[unit]), unit))
+
+
+def _spread(keys: Collection[str]) -> list[str]:
+    """At most MOST of them, evenly over their order."""
+    ordered, count = sorted(keys), min(MOST, len(keys))
+    return [ordered[number * len(ordered) // count] for number in range(count)]
 
 
 def _distance(factor: Factor) -> float:

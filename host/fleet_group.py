@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
-from host.fleet_factors import Factor, Verdict, judge
-from host.fleet_ray import Announced, Errand, title_of
+from host.fleet_factors import LEAST, Verdict
+from host.fleet_merge import Kind, judge_tables, merge, own_tables
+from host.fleet_ray import Announced, Errand
 from host.fleet_split import MOST_CHUNK, Item, as_workload, is_settled, items_of, overlap_of, take, weight
 from host.fleet_worker import Greeting
-from host.phones import slug
 from host.setting import Summary, Workload
-from lut_db.lut import resolve
 from lut_db.records import Target
 from lut_db.store import LutStore
-from ops_catalog.build import single
 from ops_catalog.spec import OpSpec
 
 AFTER_CRASH = (MOST_CHUNK, 8, 1)
 """Items that are handed out at once by how often processes ended with them; after the last, the one item is left."""
-MERGED = ("units", "merged")
-"""Among a Target's options: a table made of several units' own."""
 
 
 @dataclass(slots=True)
@@ -37,6 +31,11 @@ class Chunk:
     def workload(self) -> Workload:
         return as_workload(self.items)
 
+    @property
+    def size(self) -> int:
+        """Its operators."""
+        return sum(map(weight, self.items))
+
 
 @dataclass(slots=True)
 class Unit:
@@ -45,8 +44,10 @@ class Unit:
     Attributes:
         there: its host is.
         overlap: operators left that every unit measures.
-        finished: what it measured, which goes back where it does not count.
-        reason: why it failed last, or does not count.
+        finished: what it had its turn with, which goes back where it does not count.
+        given_back: operators that it was given and did not measure; those that every unit measures it keeps.
+        reason: why it failed last.
+        lacks_database: it failed last since it did not reach the sweep's database.
     """
 
     announced: Announced
@@ -61,6 +62,7 @@ class Unit:
     failures: int = 0
     failed: int = 0
     done: int = 0
+    given_back: int = 0
     rows_before: int = 0
     reason: str = ""
     lacks_database: bool = False
@@ -74,57 +76,47 @@ class Unit:
     def is_free(self) -> bool:
         return self.there and self.errand is None and time.monotonic() >= self.rest_until_s
 
-    def fail(self, reason: str, rest_s: float, longest_s: float, crashed: bool = False) -> None:
+    def fail(
+        self, reason: str, rest_s: float, longest_s: float, crashed: bool = False, lacks_database: bool = False
+    ) -> None:
         """Gives back what it had, and rests."""
         self.rest_until_s = time.monotonic() + min(longest_s, rest_s * 2**self.failures)
         self.failures, self.failed = self.failures + 1, self.failed + 1
-        self.errand, self.reason, self.doing = None, reason, "rests"
+        self.errand, self.reason, self.doing, self.lacks_database = None, reason, "rests", lacks_database
         chunk, self.chunk = self.chunk, None
         if chunk is not None and self.group is not None:
             self.group.give_back(self, chunk, crashed)
 
 
-def group_key(greeting: Greeting) -> Hashable:
-    """What units must have in common to share a sweep: the model, and the target but for the unit's name."""
-    return title_of(greeting.unit), greeting.model, replace(greeting.target, device="")
-
-
-def device_name(title: str, model: str) -> str:
-    """What units of one model are called together; a chip's name is not enough, since phones differ in cooling."""
-    return title if slug(model) == title else f"{title}@{slug(model)}"
-
-
 @dataclass(slots=True)
 class Group:
-    """Units of one model and one target but for the name.
+    """Units of one kind in a sweep.
 
     Attributes:
-        target: of the merged table.
-        given_back: operators that a unit was given and did not measure.
+        overlap: what every unit measures.
+        items: the rest, of which each is measured by one.
+        queue: what is left to hand out.
+        already: items that were known before.
         crashes: how often a host's process ended with an item; one that does too often is left.
-        verdict: None until every unit that is there has measured the overlap.
+        verdict: on the units, of those too that are not here.
+        judged: whether it was made of all that is known.
+        left: items that no unit which counts has settled at the end, but those that cannot be exported.
     """
 
-    name: str
-    title: str
-    model: str
-    target: Target
-    passes: int
+    kind: Kind
     limit: float
     overlap: tuple[OpSpec, ...]
     items: list[Item]
-    queue: deque[Item]
-    wanted: int
-    already: int
+    queue: deque[Item] = field(default_factory=deque)
+    already: int = 0
     members: dict[str, Unit] = field(default_factory=dict)
-    given_back: int = 0
     crashes: Counter[int] = field(default_factory=Counter)
-    verdict: Verdict | None = None
+    verdict: Verdict = field(default_factory=lambda: Verdict({}, {}))
+    judged: bool = False
     quarantined: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    left: list[Item] = field(default_factory=list)
     merged_rows: int = 0
-    factors: Mapping[str, Factor] = field(default_factory=dict)
-    refused_units: Mapping[str, str] = field(default_factory=dict)
     started_s: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
 
@@ -132,19 +124,26 @@ class Group:
     def of(
         cls, store: LutStore, greeting: Greeting, workload: Workload, share: float, limit: float, seed: int
     ) -> Group:
-        """The sweep that a unit's model lacks, whichever unit measured the rest before."""
-        title = title_of(greeting.unit)
-        options = tuple(sorted((*greeting.target.options, MERGED)))
-        name = device_name(title, greeting.model)
-        target = replace(greeting.target, device=name, options=options)
-        wanted = workload.in_dtype(target.dtype)
+        """The sweep that a unit's kind lacks, whichever unit measured the rest before."""
+        kind = Kind.of(greeting)
+        wanted = workload.in_dtype(kind.target.dtype)
         overlap = overlap_of(wanted, share, seed)
         everywhere = frozenset[Item](overlap)
-        items = [item for item in items_of(wanted, greeting.lowers) if item not in everywhere]
-        group = cls(name, title, greeting.model, target, greeting.passes, limit, overlap, items, deque(), len(items), 0)
-        group.requeue(store)
-        group.already = group.wanted - len(group.queue)
+        items = [item for item in dict.fromkeys(items_of(wanted, greeting.lowers)) if item not in everywhere]
+        group = cls(kind, limit, overlap, items)
+        group.judge(store)
+        group._requeue(store)
+        group.already = len(items) - len(group.queue)
         return group
+
+    @property
+    def name(self) -> str:
+        return self.kind.target.device
+
+    @property
+    def target(self) -> Target:
+        """Of the merged table."""
+        return self.kind.target
 
     @property
     def total(self) -> int:
@@ -153,24 +152,22 @@ class Group:
     @property
     def done(self) -> int:
         chunks = [unit.chunk for unit in self.members.values() if unit.chunk is not None and not unit.chunk.overlap]
-        at_work = sum(weight(item) for chunk in chunks for item in chunk.items)
-        return self.total - sum(map(weight, self.queue)) - at_work
+        return self.total - sum(map(weight, self.queue)) - sum(chunk.size for chunk in chunks)
 
     @property
-    def left(self) -> int:
-        """Items that no unit which counts has settled, but those that cannot be exported."""
-        return sum(not (isinstance(item, OpSpec) and item.key in self.refused) for item in self.queue)
+    def given_back(self) -> int:
+        return sum(unit.given_back for unit in self.members.values())
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left that any unit which is there may measure."""
-        waiting = any(unit.is_free and unit.overlap for unit in self.members.values())
-        return not self.queue and not waiting and not any(unit.errand for unit in self.members.values())
+        """Whether nothing is left that any unit may measure."""
+        if any(unit.errand or (unit.is_free and unit.overlap) for unit in self.members.values()):
+            return False
+        may = any(unit.overlap or self.counts(unit) for unit in self.members.values())
+        return not self.queue or not may
 
-    @property
-    def tables(self) -> dict[str, Target]:
-        """Own tables of units in this sweep, by name."""
-        return {unit.name: unit.target for unit in self.members.values() if unit.target is not None}
+    def counts(self, unit: Unit) -> bool:
+        return unit.name not in self.verdict.refused
 
     def enrol(self, store: LutStore, unit: Unit, greeting: Greeting) -> None:
         store.put_target(greeting.target)
@@ -178,128 +175,84 @@ class Group:
         unit.rows_before = store.counts(greeting.target)["measurement"]
         settled, lowerings = self._settled(store, greeting.target), store.lowerings(greeting.target)
         unit.overlap = [op for op in self.overlap if not is_settled(op, settled, lowerings)]
-        self.members[unit.name] = unit
+        self.members[unit.name], self.judged = unit, False
 
     def next_chunk(self, unit: Unit) -> Chunk | None:
         """First what every unit measures, then the next of what is left; nothing for a unit that does not count."""
         if unit.overlap:
             return Chunk(list(unit.overlap), overlap=True)
-        if unit.name in self.refused_units or not self.queue:
+        if not self.queue or not self.counts(unit):
             return None
-        active = [other for other in self.members.values() if other.there and other.name not in self.refused_units]
+        active = [other for other in self.members.values() if other.there and self.counts(other)]
         most = AFTER_CRASH[self.crashes[id(self.queue[0])]]
         return Chunk(take(self.queue, len(active), most))
 
-    def took(self, store: LutStore, unit: Unit, summary: Summary) -> None:
+    def took(self, unit: Unit, summary: Summary) -> None:
         """A unit has measured its chunk."""
         chunk, unit.chunk, unit.doing, unit.reason = unit.chunk, None, "waits", ""
         self.quarantined |= summary.quarantined
         self.refused |= summary.refused
         if chunk is None:
             return
-        unit.done += sum(map(weight, chunk.items))
+        unit.done += chunk.size
         if chunk.overlap:
-            unit.overlap = []
-            self._judge(store)
-        else:
+            unit.overlap, self.judged = [], False
+        elif self.counts(unit):
             unit.finished += chunk.items
+        else:
+            self.queue.extend(chunk.items)
 
     def give_back(self, unit: Unit, chunk: Chunk, crashed: bool) -> None:
         """Operators of a unit that failed; one that processes keep dying of is given up."""
-        self.given_back += sum(map(weight, chunk.items))
         if chunk.overlap:
             return
+        unit.given_back += chunk.size
         if crashed:
             for item in chunk.items:
                 self.crashes[id(item)] += 1
-        kept = [item for item in chunk.items if self.crashes[id(item)] < len(AFTER_CRASH)]
-        self.queue.extendleft(reversed(kept))
+        self.queue.extendleft(item for item in reversed(chunk.items) if not self._is_given_up(item))
 
-    def requeue(self, store: LutStore) -> None:
-        """What none of the units settled that count, whether they are here or were; what failed for good is not asked
-        again."""
-        left = dict.fromkeys(self.items)
-        for target in own_tables(store, self):
-            if target.device in self.refused_units:
-                continue
-            settled, lowerings = self._settled(store, target), store.lowerings(target)
-            left = {item: None for item in left if not is_settled(item, settled, lowerings)}
+    def judge(self, store: LutStore) -> None:
+        """Once every unit that is there has measured the overlap; what units measured that no longer count is handed
+        out again."""
+        if self.judged or any(unit.overlap and unit.there for unit in self.members.values()):
+            return
+        before, self.verdict, self.judged = self.verdict, self._verdict(store), True
+        if self.verdict.refused.keys() != before.refused.keys():
+            self._requeue(store)
+
+    def finish(self, store: LutStore) -> None:
+        """Makes the merged table anew."""
+        self.verdict = self._verdict(store)
+        self.merged_rows = merge(store, self.kind, self.verdict)
+        self.left = [
+            item for item in self._unsettled(store) if not (isinstance(item, OpSpec) and item.key in self.refused)
+        ]
+        self.seconds = time.monotonic() - self.started_s
+
+    def _verdict(self, store: LutStore) -> Verdict:
+        here = [unit.name for unit in self.members.values() if unit.there]
+        return judge_tables(store, self.kind, here, self.limit, min(LEAST, max(1, len(self.overlap))))
+
+    def _requeue(self, store: LutStore) -> None:
+        """What is unsettled, but what units have now, and what units that count had their turn with."""
         at_work = {id(item) for unit in self.members.values() if unit.chunk for item in unit.chunk.items}
-        self.queue = deque(item for item in left if id(item) not in at_work)
+        tried = {id(item) for unit in self.members.values() if self.counts(unit) for item in unit.finished}
+        left = (item for item in self._unsettled(store) if id(item) not in at_work | tried)
+        self.queue = deque(item for item in left if not self._is_given_up(item))
+
+    def _unsettled(self, store: LutStore) -> list[Item]:
+        """What none of the units settled that count, whether they are here or were."""
+        left = self.items
+        for target in own_tables(store, self.kind):
+            if target.device not in self.verdict.refused:
+                settled, lowerings = self._settled(store, target), store.lowerings(target)
+                left = [item for item in left if not is_settled(item, settled, lowerings)]
+        return left
+
+    def _is_given_up(self, item: Item) -> bool:
+        return self.crashes[id(item)] >= len(AFTER_CRASH)
 
     def _settled(self, store: LutStore, target: Target) -> set[str]:
-        return store.settled(target, self.passes) | set(store.quarantined(target))
-
-    def _judge(self, store: LutStore) -> None:
-        """Once every unit that is there has measured the overlap; what a unit measured that no longer counts goes
-        back."""
-        if any(unit.overlap and unit.there for unit in self.members.values()):
-            return
-        self.verdict = judge_tables(store, self)
-        before, self.refused_units = self.refused_units, self.verdict.refused
-        for name, reason in self.refused_units.items():
-            if name in self.members:
-                self.members[name].reason = reason
-        lost = [unit for name, unit in self.members.items() if name in self.refused_units and name not in before]
-        if any(unit.finished for unit in lost):
-            self.queue.extend(item for unit in lost for item in unit.finished)
-            for unit in lost:
-                unit.finished = []
-
-
-def own_tables(store: LutStore, group: Group) -> list[Target]:
-    """Tables of the group's units in the database, of those too that are not here now."""
-    models = {device.name: device.model for device in store.devices()}
-    alike = replace(group.target, device="", options=tuple(o for o in group.target.options if o != MERGED))
-    return [
-        target
-        for target in store.targets()
-        if replace(target, device="") == alike
-        and title_of(target.device) == group.title
-        and models.get(target.device) == group.model
-    ]
-
-
-def judge_tables(store: LutStore, group: Group) -> Verdict:
-    """The factors of units by the operators of the overlap."""
-    shared, settled = dict[str, Mapping[str, float]](), dict[str, int]()
-    for target in own_tables(store, group):
-        keys = store.settled(target, group.passes)
-        steps = [step for op in group.overlap for step in resolve(single(op), store.lowerings(target))]
-        common = {key for step in steps if step for key in step.natives} & keys
-        shared[target.device] = {e.key: e.latency_ns for e in store.each_entry(target) if e.key in common}
-        settled[target.device] = len(keys)
-    return judge(shared, settled, group.limit, min(8, max(1, len(group.overlap))))
-
-
-def as_json(store: LutStore, group: Group) -> dict[str, Any]:
-    """What a sweep did."""
-    units = [
-        {
-            "unit": name,
-            "host": unit.announced.host,
-            "operators": unit.done,
-            "measured": (store.counts(unit.target)["measurement"] if unit.target else 0) - unit.rows_before,
-            "failed": unit.failed,
-            "state": "there" if unit.there else "gone",
-            "reason": unit.reason,
-            "factor": group.factors[name].as_json() if name in group.factors else None,
-            "merged": name in group.factors,
-        }
-        for name, unit in sorted(group.members.items())
-    ]
-    return {
-        "device": group.name,
-        "target": group.target.name,
-        "wanted": group.wanted + len(group.overlap),
-        "overlap": len(group.overlap),
-        "already": group.already,
-        "given_back": group.given_back,
-        "left": group.left,
-        "quarantined": group.quarantined,
-        "refused": group.refused,
-        "refused_units": dict(group.refused_units),
-        "merged_measurements": group.merged_rows,
-        "seconds": round(group.seconds, 2),
-        "units": units,
-    }
+        """What failed for good is not asked again."""
+        return store.settled(target, self.kind.passes) | set(store.quarantined(target))

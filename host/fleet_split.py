@@ -22,8 +22,9 @@ OVERLAP = 0.05
 LEAST_OVERLAP, MOST_OVERLAP = 30, 64
 """Operators that every unit measures, whatever the share: enough for a factor's interval of a percent, and no more than
 fit into one batch."""
-LEAST_CHUNK, MOST_CHUNK = 32, 256
-"""Operators that a unit is given at a time: fewer are not worth the start of an agent, more are too many to lose."""
+LEAST_CHUNK, MOST_CHUNK = 64, 256
+"""Operators that a unit is given at a time: fewer are not worth the three agents that they start, more are too many to
+lose."""
 
 
 def items_of(workload: Workload, lowers: bool) -> list[Item]:
@@ -70,13 +71,13 @@ def is_settled(item: Item, settled: Collection[str], lowerings: Lowerings) -> bo
 
 
 def take(queue: deque[Item], units: int, most: int = MOST_CHUNK) -> list[Item]:
-    """The next chunk: half of what is left, shared by the units, so that all end at about the same time.
+    """The next chunk: two thirds of what is left, shared by the units, so that all end at about the same time.
 
     Args:
         most: items in it.
     """
     left = sum(map(weight, queue))
-    size = min(MOST_CHUNK, max(LEAST_CHUNK, left // (2 * max(1, units))))
+    size = min(MOST_CHUNK, max(LEAST_CHUNK, 2 * left // (3 * max(1, units))))
     chunk: list[Item] = []
     while queue and len(chunk) < most and (not chunk or sum(map(weight, chunk)) + weight(queue[0]) <= size):
         chunk.append(queue.popleft())

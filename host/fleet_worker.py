@@ -34,7 +34,7 @@ class Order:
 
     Attributes:
         db: a URL that every host reaches.
-        lease: of the whole sweep in that database; who does not find it there looks at another database.
+        lease: one of the sweep's in that database; who does not find it there looks at another database.
         owner: who holds it.
     """
 
@@ -65,7 +65,11 @@ class Greeting:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a host did not do what it was told; ``database`` where that is its reason."""
+    """Why a host did not do what it was told.
+
+    Attributes:
+        database: it cannot open the sweep's database, or looks at another; not that this one was busy.
+    """
 
     message: str
     database: bool = False
@@ -90,18 +94,28 @@ def measure(order: Order, name: str, workload: Workload) -> Summary | Refusal:
 
 def _answered(order: Order, name: str, ask: Callable[[LutStore, Unit, Setting], Answer]) -> Answer | Refusal:
     try:
-        with open_store(order.db, create=False) as store:
-            held = store.leases.held().get(order.lease)
-            if held is None or held.owner != order.owner:
-                return Refusal(
-                    f"{platform.node()} must see the sweep in its database, but found "
-                    f"{held.owner if held else 'none'}; name a server by an address that is the same for all hosts",
-                    database=True,
-                )
+        opened = open_store(order.db, create=False)
+    except LutError as error:
+        return Refusal(f"{platform.node()}: {error}", database=True)
+    try:
+        with opened as store:
+            if refusal := _other_database(store, order):
+                return refusal
             unit = find_unit(name, order.launch)
             (setting,) = settings_of(unit, order.asked)
             return ask(store, unit, replace(setting, patience_s=min(setting.patience_s, AWAY_S)))
     except LutError as error:
-        return Refusal(f"{platform.node()}: {error}", database=True)
+        return Refusal(f"{platform.node()}: {error}")
     except (HostError, SpecError) as error:
         return Refusal(str(error))
+
+
+def _other_database(store: LutStore, order: Order) -> Refusal | None:
+    held = store.leases.held().get(order.lease)
+    if held is not None and held.owner == order.owner:
+        return None
+    return Refusal(
+        f"{platform.node()} must see the sweep in its database, but found {held.owner if held else 'none'}; name a "
+        "server by an address that is the same for all hosts",
+        database=True,
+    )

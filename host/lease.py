@@ -28,6 +28,9 @@ for half an hour is gone."""
 BEAT_S = STALE_S / 4
 """Between heartbeats in the middle of one request."""
 
+SWEEP = "fleet:"
+"""Begins the name of a lease in the database that is of a fleet's whole sweep, and of no unit."""
+
 IN_USE = 8
 """Exit status of ``_TAKE``."""
 

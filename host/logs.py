@@ -34,10 +34,20 @@ class Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         facts = {**({"request": REQUEST.get()} if REQUEST.get() else {}), **getattr(record, "facts", {})}
-        told = " ".join(f"{name}={value}" for name, value in facts.items())
+        told = "".join(f" {name}={_quoted(str(value))}" for name, value in facts.items())
         at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
-        line = f"{at} {record.levelname.lower()} {record.getMessage()}{' ' if told else ''}{told}"
+        line = _on_one_line(f"{at} {record.levelname.lower()} {record.getMessage()}{told}")
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _on_one_line(text: str) -> str:
+    """With escapes for what is not printed, so that no path which a caller makes up forges a line."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def _quoted(text: str) -> str:
+    """In quotes where it has blanks, so that it forges no fact."""
+    return repr(text) if any(map(str.isspace, text)) else text
 
 
 def log_config(form: str, level: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a person sees of a fleet: its hosts and units, a sweep's progress, and what came of it."""
+"""What is told of a fleet: its hosts and units, a sweep's progress, and what came of it, for people and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from host.fleet import Tell
+from host.fleet_group import Group
 from host.show import errors, output
+from lut_db.store import LutStore
 
 
 @contextmanager
@@ -30,8 +32,43 @@ def sweep_progress() -> Iterator[Tell]:
         yield tell
 
 
+def told_of(store: LutStore, group: Group) -> dict[str, Any]:
+    """What a sweep of one device did, as values for JSON."""
+    factors, refused = group.verdict.factors, group.verdict.refused
+    units = [
+        {
+            "unit": name,
+            "host": unit.announced.host,
+            "operators": unit.done,
+            "measured": (store.counts(unit.target)["measurement"] if unit.target else 0) - unit.rows_before,
+            "failed": unit.failed,
+            "given_back": unit.given_back,
+            "state": "there" if unit.there else "gone",
+            "reason": refused.get(name, unit.reason),
+            "factor": factors[name].as_json() if name in factors else None,
+            "merged": name in factors,
+        }
+        for name, unit in sorted(group.members.items())
+    ]
+    return {
+        "device": group.name,
+        "target": group.target.name,
+        "wanted": len(group.items) + len(group.overlap),
+        "overlap": len(group.overlap),
+        "already": group.already,
+        "given_back": group.given_back,
+        "left": len(group.left),
+        "quarantined": group.quarantined,
+        "refused": group.refused,
+        "refused_units": dict(refused),
+        "merged_measurements": group.merged_rows,
+        "seconds": round(group.seconds, 2),
+        "units": units,
+    }
+
+
 def show_sweep(told: Mapping[str, Any]) -> None:
-    """One device's sweep: ``fleet_group.as_json``."""
+    """One device's sweep: ``told_of``."""
     output.print(
         f"[bold]{escape(told['target'])}[/]: {told['wanted']} asked for, {told['already']} known before, "
         f"{told['overlap']} on every unit, {told['given_back']} given back, {told['left']} left; "
@@ -50,8 +87,11 @@ def show_sweep(told: Mapping[str, Any]) -> None:
         table.add_row(unit["unit"], unit["host"], *counts, *numbers, "yes" if unit["merged"] else "no")
     output.print(table)
     for unit in told["units"]:
-        if unit["reason"]:
-            output.print(f"  [yellow]{unit['unit']}[/]: {escape(unit['reason'])}", highlight=False, soft_wrap=True)
+        if unit["reason"] and unit["unit"] not in told["refused_units"]:
+            first, _, _ = unit["reason"].partition(";")
+            output.print(f"  [yellow]{unit['unit']}[/]: {escape(first)}", highlight=False, soft_wrap=True)
+    for name, reason in told["refused_units"].items():
+        output.print(f"  [yellow]not merged[/] {name}: {escape(reason)}", highlight=False, soft_wrap=True)
     for key, reason in (*told["refused"].items(), *told["quarantined"].items()):
         output.print(f"  [yellow]left out[/] {key}: {escape(reason)}", highlight=False, soft_wrap=True)
 

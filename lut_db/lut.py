@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lut_db.errors import LutError
-from lut_db.records import ANY_CONTEXT, Calibration, Lowering, LutEntry, Target
+from lut_db.records import ANY_CONTEXT, MERGED, Calibration, Lowering, LutEntry, Target
 from ops_catalog.spec import Graph, OpSpec
 
 Lowerings = Mapping[tuple[str, str], Lowering]
@@ -44,8 +44,11 @@ def how_to_measure(target: Target, operators_file: str = "FILE") -> str:
     if target.source == "imported":
         return "its table was imported, and holds no more"
     accelerator = "" if target.accelerator == "cpu" else f"--accelerator {target.accelerator} "
+    title = target.device.partition("@")[0]
+    fleet = f"fleet profile --device {title} --all-hosts"
+    profile = fleet if MERGED in target.options else f"profile --device {target.device}"
     return (
-        f"measure them with 'chamnet profile --device {target.device} --engine {target.engine} {accelerator}"
+        f"measure them with 'chamnet {profile} --engine {target.engine} {accelerator}"
         f"--dtype {target.dtype} --threads {target.threads} --ops {operators_file}'"
     )
 

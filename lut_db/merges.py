@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, delete, exists, insert, select
 
 from lut_db import tables
 from lut_db.bulk import chunks, insert_rows
-from lut_db.database import writing
+from lut_db.database import reading, writing
 from lut_db.inserts import insert_missing_lowerings
 from lut_db.records import Measurement, Target
 from lut_db.repricing import put_parts, reprice, turn_of
@@ -62,6 +62,14 @@ class MergeStore:
             _copy_quarantine(connection, id, sources)
             reprice(connection, id, _priced(connection, id))
         return count
+
+    def sources(self, merged: Target) -> set[str]:
+        """The units whose measurements a merged table holds, by name; none of a table that is not merged."""
+        table = tables.session
+        unit = table.c.before["merged", "unit"].as_string()
+        query = select(unit).where(table.c.target_id == self._target_id(merged), unit.is_not(None)).distinct()
+        with reading(self._engine) as connection:
+            return set(connection.scalars(query))
 
 
 def _clear(connection: Connection, id: int) -> None:

@@ -12,6 +12,9 @@ SOURCES = ("measured", "emulated", "simulated", "imported")
 
 ANY_CONTEXT = "*"
 
+MERGED = ("units", "merged")
+"""Among a Target's options: its table is made of several units' own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:

@@ -25,12 +25,12 @@ from agent.protocol import Sampling
 from host import bench, passes
 from host.cli_options import Asked
 from host.fleet import Sweep, run_sweep
-from host.fleet_group import as_json
 from host.fleet_ray import open_fleet, resources_of
 from host.fleet_worker import Order
 from host.phones import slug
 from host.session import Batch
 from host.setting import Workload
+from host.show_fleet import told_of
 from host.transport import Launch
 from lut_db.store import LutStore, open_store
 from ops_catalog.ops import make_op
@@ -43,6 +43,8 @@ QUICK = Sampling(gate_budget_ns=0)
 PASSES = 2
 NODES = ((0,), (1, 2), (3,))
 """Which phones hang on which node; the first is the head."""
+UNPLUGGED, KILLED = 1, 3
+"""Phones: one that shares its node with another, and the one of the last node."""
 STORE_BYTES = 80 << 20
 
 
@@ -53,7 +55,8 @@ class How:
     Attributes:
         call_s: what measuring an operator once takes in real time, beside what the fake engine tells.
         slow: phones by number whose times are so many times the others'.
-        kill_at, unplug_at: shares of the rows that are stored when the last node is killed, and phone 1 is unplugged.
+        kill_at, unplug_at: measurements of the phone KILLED that are stored when its node is killed, and of the phone
+            UNPLUGGED when it is unplugged; 0 for never.
         repeat: sweeps again with what is left of the fleet.
     """
 
@@ -63,11 +66,21 @@ class How:
     batch: int = 16
     call_s: float = 0.0
     slow: dict[str, float] = field(default_factory=dict)
-    kill_at: float = 0.0
-    unplug_at: float = 0.0
+    kill_at: int = 0
+    unplug_at: int = 0
     repeat: bool = False
     patience_min: float = 0.1
     limit_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """What is done once so many measurements of a phone are stored."""
+
+    name: str
+    phone: int
+    at: int
+    do: Callable[[], None]
 
 
 def quicken() -> None:
@@ -86,10 +99,6 @@ def quicken() -> None:
 
     passes.BATCH = how.batch
     bench.Bench.measure = measured  # type: ignore[method-assign]
-
-
-def _times(bursts_ns: list[list[int]], factor: float) -> list[list[int]]:
-    return [[round(ns * factor) for ns in burst] for burst in bursts_ns]
 
 
 def run(how: How) -> dict[str, Any]:
@@ -137,23 +146,30 @@ def _sweep(store: LutStore, how: How, workload: Workload) -> list[dict[str, Any]
     order = Order(f"sqlite:///{Path(how.db).resolve()}", "", "", Asked("fake", patience_min=how.patience_min), Launch())
     with open_fleet() as fleet:
         groups = run_sweep(fleet, store, order, Sweep(("snapdragon835",), workload, patience_s=60.0))
-    return [as_json(store, group) for group in groups]
+    return [told_of(store, group) for group in groups]
 
 
 @contextmanager
 def _faults(how: How, store: LutStore, phones: list[VirtualPhone], kill: Callable[[], None]) -> Iterator[list[str]]:
-    """Does what is to be done at its moment."""
+    """Does what is to be done at its moment; tells what was."""
     done: list[str] = []
     ended = threading.Event()
-    planned = [(how.kill_at, "node killed", kill), (how.unplug_at, "unit unplugged", lambda: phones[1].pull_cable())]
+
+    def unplug() -> None:
+        phones[UNPLUGGED].pull_cable()
+
+    planned = [
+        _Fault("node killed", KILLED, how.kill_at, kill),
+        _Fault("unit unplugged", UNPLUGGED, how.unplug_at, unplug),
+    ]
 
     def watch() -> None:
-        for at, name, do in sorted((plan for plan in planned if plan[0]), key=lambda plan: plan[0]):
-            while not ended.wait(0.05) and _rows(store) < at * how.operators * PASSES:
-                pass
-            if not ended.is_set():
-                do()
-                done.append(name)
+        left = [plan for plan in planned if plan.at]
+        while left and not ended.wait(0.05):
+            for plan in [plan for plan in left if _rows(store, plan.phone) >= plan.at]:
+                plan.do()
+                done.append(plan.name)
+                left.remove(plan)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -168,8 +184,9 @@ def _own(store: LutStore) -> list[Any]:
     return [target for target in store.targets() if "@fleet" in target.device]
 
 
-def _rows(store: LutStore) -> int:
-    return sum(store.counts(target)["measurement"] for target in _own(store))
+def _rows(store: LutStore, number: int) -> int:
+    mine = (target for target in _own(store) if target.device.endswith(f"@fleet{number}"))
+    return sum(store.counts(target)["measurement"] for target in mine)
 
 
 def _judged(store: LutStore, how: How, workload: Workload) -> dict[str, Any]:

@@ -55,6 +55,20 @@ def test_jobs_tables_and_units_are_told(tmp_path: Path) -> None:
     assert values(told, "chamnet_units_in_use") == {(): 1}
 
 
+def test_a_unit_whose_holder_is_gone_or_a_sweep_of_many_is_no_unit_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = tmp_path / "lut.db"
+    with open_store(db) as store:
+        with monkeypatch.context() as long_ago:
+            long_ago.setattr("lut_db.leases.time.time", lambda: 1e9)
+            store.leases.acquire("forgotten", "me", 60, lambda owner: False)
+        for unit in ("phone", "board", "fleet:snapdragon835"):
+            store.leases.acquire(unit, "me", 60, lambda owner: False)
+    with in_process(db) as client:
+        assert values(client.get("/v1/metrics").text, "chamnet_units_in_use") == {(): 2}
+
+
 def test_a_service_without_its_database_lives_but_is_not_ready(tmp_path: Path) -> None:
     db = tmp_path / "lut.db"
     with in_process(db) as client:
@@ -118,6 +132,19 @@ def test_an_error_has_its_trace_on_the_same_line() -> None:
     assert "ValueError: what went wrong" in told["trace"]
     assert "it failed request=abc\nTraceback" in Lines().format(record)
     REQUEST.reset(token)
+
+
+def test_no_path_that_a_caller_makes_up_forges_a_line_a_colour_or_a_fact() -> None:
+    facts = {"path": "/v1/x\n12:00:00 info job added\x1b[31m\x85\u2028", "status": 404, "name": "a status=200"}
+    record = logging.LogRecord("x", logging.INFO, "", 0, "answered %s", ("a\rb",), None)
+    record.facts = facts
+    line = Lines().format(record)
+    assert line.splitlines() == [line]
+    assert line.isprintable()
+    assert line.endswith(
+        r"answered a\rb path='/v1/x\n12:00:00 info job added\x1b[31m\x85\u2028' status=404 name='a status=200'"
+    )
+    assert json.loads(JsonLines().format(record))["path"] == facts["path"]
 
 
 def test_a_log_of_another_form_is_refused(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def _tables(service: Service) -> dict[str, list[float | None]]:
 
 def _measuring(service: Service) -> dict[str, Measuring]:
     """By device, who holds it, and which jobs measure on it."""
-    found = {unit: _holder(held) for unit, held in service.store.leases.held().items() if _is_alive(held)}
+    found = {unit: _holder(held) for unit, held in service.store.leases.held().items() if is_alive(held)}
     for _, job in service.store.jobs.page(state="running", kind="profile", whole=True):
         name = str(job.request.get("device", ""))
         since, heard = job.started_at or job.created_at, job.heartbeat_at or job.created_at
@@ -116,7 +116,8 @@ def _holder(held: Held) -> Measuring:
     return Measuring(by=who(held.owner), since=held.acquired_at, heard_at=held.heartbeat_at, job=None)
 
 
-def _is_alive(held: Held) -> bool:
+def is_alive(held: Held) -> bool:
+    """Whether who holds a unit still measures on it."""
     return time.time() - held.heartbeat_at < STALE_S and not gone(held.owner)
 
 

@@ -12,7 +12,9 @@ from prometheus_client.core import GaugeMetricFamily
 from pydantic import BaseModel, Field
 
 from host.api import access
+from host.api.devices import is_alive
 from host.api.service import Serving
+from host.lease import SWEEP
 from lut_db.jobs import KINDS
 from lut_db.store import LutStore
 
@@ -40,9 +42,9 @@ class StoreGauges:
                 jobs.add_metric([kind, state], self._store.jobs.count(state, kind))
         yield jobs
         yield GaugeMetricFamily("chamnet_targets", "Look-up tables", value=len(self._store.targets()))
-        yield GaugeMetricFamily(
-            "chamnet_units_in_use", "Units that are measured on", value=len(self._store.leases.held())
-        )
+        held = self._store.leases.held().items()
+        in_use = sum(is_alive(lease) and not unit.startswith(SWEEP) for unit, lease in held)
+        yield GaugeMetricFamily("chamnet_units_in_use", "Units that are measured on", value=in_use)
 
 
 @router.get(

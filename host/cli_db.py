@@ -29,7 +29,8 @@ def copy_command(
 ) -> None:
     """Copy a database, from a file to a PostgreSQL server or back, and compare both: rows, and every table's digest.
 
-    Stop the service first: a job that runs would be copied as running.
+    Others may measure meanwhile: the copy is what was there at its beginning. Stop the service first: a job that runs
+    would be copied as running.
     """
     with show.progress("copy") as progress:
         copied = copy_database(source, into, progress.tell)
@@ -38,7 +39,7 @@ def copy_command(
     else:
         _show(copied)
     if not copied.equal:
-        raise HostError("a copy must equal its source, but differs; was the source written meanwhile? Copy it anew")
+        raise HostError("a copy must equal its source, but differs; did others write into the copy? Copy into another")
 
 
 def _show(copied: Copied) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from host import show
 from host.cli_options import DEFAULT_DB, Db, Json
 from host.errors import EXIT_PARTLY, UsageError
-from lut_db.database import upgrade
+from lut_db.database import place_of, upgrade, url_of
 from lut_db.exchange import export_target, import_file
 from lut_db.foreign import FORMATS, Imported, Origin, detect, export_foreign, import_builtin, import_foreign
 from lut_db.foreign.mbconv_blocks import BUILTIN
@@ -156,6 +156,7 @@ def check_command(db: Db = DEFAULT_DB) -> None:
 
 @app.command("upgrade")
 def upgrade_command(db: Db = DEFAULT_DB) -> None:
-    """Bring a database of an older version to this one's schema."""
+    """Bring a database of an older version to this one's schema; harmless where it has it."""
     before, after = upgrade(db)
-    show.output.print(f"{db}: schema {before} -> {after}")
+    told = f"schema {before} -> {after}" if before != after else f"schema {after}, nothing to do"
+    show.output.print(f"{place_of(url_of(db))}: {told}", markup=False, highlight=False)

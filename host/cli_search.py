@@ -46,7 +46,12 @@ def search_command(
         str, typer.Option("--targets", help="with --limits: all, or names: each of these tables by itself, as a matrix")
     ] = "",
     jobs: Annotated[int, typer.Option(help="with --targets: processes at once", min=1)] = 1,
-    address: Annotated[str, typer.Option(help="with --targets: a Ray cluster's address, to search there")] = "",
+    address: Annotated[
+        str,
+        typer.Option(
+            help="with --targets: a Ray cluster, HOST:PORT or auto, to search there; its hosts must reach --db"
+        ),
+    ] = "",
     table: Annotated[list[str] | None, typer.Option("--target", help="a table by its name; repeat for several")] = None,
     engine: Annotated[str, typer.Option(help="its engine, where the device has tables of several")] = "",
     dtype: Annotated[str, typer.Option(help="its element type")] = "",
@@ -95,6 +100,8 @@ def search_command(
             space, everywhere, jobs, address, out, as_json,
         )  # fmt: skip
         return
+    if address:
+        raise UsageError("--address must come with --targets, but got it alone")
     chosen = space_named(space)
     with open_store(db, create=not (device or table or limit)) as store:
         named = [store.target_named(name) for name in table or []]

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from host import show
 from host.errors import HostError
 from host.page import draw_svg, html_table, open_frame, write_page
-from lut_db.records import Target, targets_named
+from host.spread import anywhere, spread
+from lut_db.records import MERGED, Target, targets_named
 from lut_db.samples import open_samples
-from lut_db.store import open_store
+from lut_db.store import LutStore, open_store
 from search.builtin import builtin_samples
+from search.evaluators.ray_cluster import connected, room
 from search.matrix import Bill, Found, Map, Row, fill_matrix, rows_of
 from search.spaces import space_named
 from search.spaces.space import format_genome
@@ -42,40 +46,60 @@ def run_matrix(
         jobs: processes on this computer; address: of a Ray cluster, in their place.
 
     Raises:
-        HostError: no target, or no Ray; LutError.
+        HostError: no target, or a host of the cluster cannot search; LutError.
     """
-    chosen = _targets(like.db, targets)
+    chosen, twice = _targets(like.db, targets)
     with open_samples(like.samples_db) as samples:
         for space in spaces:
             samples.put(builtin_samples(space_named(space).plain.name))
     rows = rows_of(like, spaces, chosen)
+    if address:
+        rows = [anywhere(row) for row in rows]
     with _mapped(min(jobs, len(rows)), address) as mapped:
-        return fill_matrix(rows, mapped, lambda done, total: tell("search", done, total))
+        found, bill = fill_matrix(rows, mapped, lambda done, total: tell("search", done, total))
+    once = {name: seconds for name, seconds in bill.measuring_s.items() if name not in twice}
+    return found, replace(bill, measuring_s=once)
 
 
-def _targets(db: str, text: str) -> list[Target]:
-    """All tables of operators as engines run them, or those that were named. Raises HostError."""
+def _targets(db: str, text: str) -> tuple[list[Target], set[str]]:
+    """All tables of operators as engines run them, or those that were named.
+
+    Where a merged table is meant, too, units' own tables that it holds are left out, unless one is named by itself.
+    The second that is returned are names of those: the merged table's measuring is theirs.
+
+    Raises:
+        HostError: there is none.
+    """
     with open_store(db, create=False) as store:
         known = [target for target in store.targets() if dict(target.options).get("operators") != "exported"]
-    if text == ALL:
-        found = known
-    else:
-        found = [target for name in text.split(",") for target in targets_named(known, name.strip())]
+        named = [known] if text == ALL else [targets_named(known, name.strip()) for name in text.split(",")]
+        found = list(dict.fromkeys(target for group in named for target in _unmerged(store, group)))
+        twice = {target.name for target in set(found).difference(_unmerged(store, found))}
     if not found:
         listed = ", ".join(target.name for target in known) or "none yet; 'chamnet profile' measures one"
         raise HostError(f"--targets must be all, or name tables, but got {text!r}; there are {listed}")
-    return list(dict.fromkeys(found))
+    return found, twice
+
+
+def _unmerged(store: LutStore, targets: Sequence[Target]) -> list[Target]:
+    """All but units' own tables whose measurements a merged table among these holds."""
+    units = {merged: store.merges.sources(merged) for merged in targets if MERGED in merged.options}
+    held = {
+        target
+        for merged, names in units.items()
+        for target in targets
+        if target.device in names
+        and replace(target, device=merged.device, options=tuple(sorted((*target.options, MERGED)))) == merged
+    }
+    return [target for target in targets if target not in held]
 
 
 @contextmanager
 def _mapped(jobs: int, address: str) -> Iterator[Map]:
     if address:
-        try:
-            from ray.util.multiprocessing import Pool
-        except ImportError:
-            raise HostError("--address must have Ray, but it is not installed; pip install 'chamnet[fleet]'") from None
-        with Pool(ray_address=address) as pool:
-            yield pool.imap_unordered
+        with connected(address):
+            room(1.0, 0.0, "search", "start one with 'ray start --num-cpus'")
+            yield spread
     elif jobs > 1:
         with multiprocessing.get_context("spawn").Pool(jobs) as pool:
             yield pool.imap_unordered
@@ -86,17 +110,20 @@ def _mapped(jobs: int, address: str) -> Iterator[Map]:
 def show_matrix(found: Sequence[Found], bill: Bill) -> None:
     """Accuracy of the best network within each limit, and what all of it cost."""
     limits = found[0].limits_ms
-    places = sorted({round(i * (len(limits) - 1) / max(1, SHOWN - 1)) for i in range(min(SHOWN, len(limits)))})
+    columns = min(SHOWN, len(limits))
+    places = [round(number * (len(limits) - 1) / max(1, columns - 1)) for number in range(columns)]
     table = Table(title="predicted accuracy, %, of the best network within each latency", title_justify="left")
     for heading in ("space", "target", *(f"{limits[place]:.3g} ms" for place in places)):
         table.add_column(heading, justify="left" if heading in ("space", "target") else "right", overflow="fold")
     for row in found:
         cells = [row.best[place] for place in places]
-        table.add_row(row.space, row.target_name, *("-" if one is None else f"{one.accuracy:.2f}" for one in cells))
+        names = escape(row.space), escape(row.target_name)
+        table.add_row(*names, *("-" if one is None else f"{one.accuracy:.2f}" for one in cells))
     show.output.print(table)
     for row in found:
         if row.reason:
-            show.output.print(f"  [yellow]not searched[/] {row.space} on {row.target_name}: {escape(row.reason)}")
+            told = escape(f"{row.space} on {row.target_name}: {row.reason}")
+            show.output.print(f"  [yellow]not searched[/] {told}")
     show.output.print(_costs(bill))
 
 
@@ -105,9 +132,11 @@ def _costs(bill: Bill) -> Table:
     for heading in ("", "seconds", "grows with"):
         table.add_column(heading, justify="right" if heading == "seconds" else "left", overflow="fold")
     for target, seconds in bill.measuring_s.items():
-        table.add_row(f"measuring {target}", f"{seconds:.0f}", "targets")
+        table.add_row(escape(f"measuring {target}"), f"{seconds:.0f}", "targets")
     for space, trained in bill.training_s.items():
-        table.add_row(f"training networks of {space}", "not told" if trained is None else f"{trained:.0f}", "spaces")
+        table.add_row(
+            escape(f"training networks of {space}"), "not told" if trained is None else f"{trained:.0f}", "spaces"
+        )
     table.add_row("fitting predictors", f"{bill.fitting_s:.1f}", "spaces")
     table.add_row("searching", f"{bill.searching_s:.1f}", "spaces x targets")
     table.add_row("by the clock, without measuring and training", f"{bill.wall_s:.1f}", "")
@@ -142,7 +171,7 @@ def _page(found: Sequence[Found]) -> str:
         rows = [row for row in found if row.space == space and any(row.best)]
         if rows:
             plot = draw_svg(f"f{number}", partial(_draw, rows), (7.6, 4.8))
-            parts.append(f"<h2>{escape(space)}</h2><figure>{plot}</figure>")
+            parts.append(f"<h2>{html.escape(space)}</h2><figure>{plot}</figure>")
     lines = [list(map(str, line)) for row in found for line in _lines(row)]
     return "".join(parts) + html_table(list(COLUMNS), lines)
 

@@ -46,6 +46,8 @@ class Copied:
 def copy_database(source: str | Path, into: str | Path, tell: Tell = lambda table, done, total: None) -> Copied:
     """Copies all that a database holds, in one transaction, but the leases; returns both sides' counts and digests.
 
+    Others may write into the source meanwhile: what it holds is what it held at the beginning, its digests included.
+
     Raises:
         LutError: the source is not there, the copy is not empty, or either cannot be opened.
     """
@@ -53,16 +55,16 @@ def copy_database(source: str | Path, into: str | Path, tell: Tell = lambda tabl
         raise LutError(f"a copy must go into another database, but got {place_of(url_of(source))} twice")
     before, after = connect(source, create=False), connect(into)
     try:
-        rows = _copy_all(before, after, tell)
+        with snapshot(before) as there:
+            return Copied(_copy_all(there, after, tell), _digests(source, into))
     finally:
         before.dispose()
         after.dispose()
-    return Copied(rows, _digests(source, into))
 
 
-def _copy_all(source: Engine, into: Engine, tell: Tell) -> dict[str, tuple[int, int]]:
+def _copy_all(there: Connection, into: Engine, tell: Tell) -> dict[str, tuple[int, int]]:
     chosen = [table for table in tables.metadata.sorted_tables if table.name not in LEFT]
-    with snapshot(source) as there, writing(into, "copy") as here:
+    with writing(into, "copy") as here:
         if filled := [table.name for table in chosen if _count(here, table)]:
             raise LutError(f"a copy must go into an empty database, but it has rows in {', '.join(filled)}")
         for table in chosen:
@@ -91,5 +93,6 @@ def _count(connection: Connection, table: Table) -> int:
 
 
 def _digests(source: str | Path, into: str | Path) -> dict[str, tuple[str, str]]:
+    """To be called in the snapshot of the source, which its own are then of."""
     with open_store(source, create=False) as before, open_store(into, create=False) as after:
         return {target.key: (before.digest(target), after.digest(target)) for target in before.targets()}

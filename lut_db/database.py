@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lut_db.errors import LutError, NotADatabase, SchemaError, StoreUnavailable
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_S = 10
 WRITE = "chamnet_write"
+_SNAPSHOT: ContextVar[Connection | None] = ContextVar("snapshot", default=None)
 
 
 def connect(path_or_url: str | Path, create: bool = True) -> Engine:
@@ -94,27 +96,37 @@ def writing(engine: Engine, turn: str = "") -> Iterator[Connection]:
         connection.begin(),
     ):
         if turn:
-            _await_turn(connection, turn)
+            await_turn(connection, turn)
         yield connection
 
 
-def _await_turn(connection: Connection, turn: str) -> None:
+def await_turn(connection: Connection, turn: str) -> None:
+    """Takes one more turn, until the transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(turn, 0))))
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection that sees what is there now; in the block of a ``snapshot`` of the database, what it sees."""
+    held = _SNAPSHOT.get()
+    if held is not None and held.engine.url == engine.url:
+        yield held
+        return
     with explained(str(engine.url)), engine.connect() as connection:
         yield connection
 
 
 @contextmanager
 def snapshot(engine: Engine) -> Iterator[Connection]:
-    """A reading transaction in which nothing changes, whoever writes meanwhile."""
+    """A reading transaction in which nothing changes, whoever writes meanwhile; ``reading`` is within it, too."""
     level = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
     with explained(str(engine.url)), engine.connect().execution_options(**level) as connection, connection.begin():
-        yield connection
+        token = _SNAPSHOT.set(connection)
+        try:
+            yield connection
+        finally:
+            _SNAPSHOT.reset(token)
 
 
 def revisions() -> list[str]:
@@ -175,15 +187,21 @@ def _revision(engine: Engine) -> str | None:
 
 
 def _migrate(engine: Engine) -> None:
-    """Brings the schema up, and what is made of other tables."""
+    """Brings the schema up where it is older, and then what is made of other tables."""
     from alembic import command
     from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
 
-    from lut_db.repricing import reprice_all
+    from lut_db.repricing import await_all_turns, reprice_all
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with writing(engine, "schema") as connection:
+        revision = MigrationContext.configure(connection).get_current_revision()
+        if revision == head():
+            return
+        if revision is not None:
+            await_all_turns(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         reprice_all(connection)

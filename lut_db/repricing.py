@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select
 
 from lut_db import tables
 from lut_db.bulk import CHUNK, chunks, insert_rows
+from lut_db.database import await_turn
 from lut_db.energy_choice import net_energies
 from lut_db.prices import Measured, Plan, price_rows
 from lut_db.rows import entry_from_rows
@@ -35,8 +36,14 @@ def reprice(connection: Connection, target_id: int, operator_ids: Iterable[int])
             _reprice(connection, target_id, part)
 
 
+def await_all_turns(connection: Connection) -> None:
+    """Takes the turns of all targets. To be called before a table is locked that their writers wait for."""
+    for target_id in connection.scalars(select(tables.target.c.id).order_by(tables.target.c.id)).all():
+        await_turn(connection, turn_of(target_id))
+
+
 def reprice_all(connection: Connection) -> None:
-    """Makes all prices anew, and what native operators are part of."""
+    """Makes all prices anew, and what native operators are part of; of whoever has the turns of all targets."""
     for table in (tables.price, tables.part):
         connection.execute(delete(table))
     for target_id in connection.scalars(select(tables.target.c.id)).all():

@@ -7,6 +7,7 @@ targets cost n measurements and m trainings, not m times n of either (Dai et al.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -16,7 +17,7 @@ from typing import Any
 from lut_db.errors import LutError
 from lut_db.records import Target
 from lut_db.samples import AccuracySample, open_samples
-from lut_db.store import LutStore, open_store
+from lut_db.store import open_store
 from ops_catalog.spec import SpecError
 from search.accuracy import Fitted, fit_accuracy
 from search.cells import Arithmetic, build_cells
@@ -88,7 +89,8 @@ class Bill:
 
     Attributes:
         measuring_s: by target, of all batches that its table rests on.
-        training_s: by space, of all networks that were trained; None where the samples do not say.
+        training_s: by space, of all networks that its predictor learned from or that failed; None where samples do not
+            say.
         fitting_s, searching_s: of processors, whichever process they were in; wall_s: by the clock.
         queries: cells that were asked.
     """
@@ -134,7 +136,7 @@ def search_row(row: Row) -> Found:
     began, nothing, name = time.perf_counter(), (None,) * len(row.limits_ms), ""
     try:
         with open_store(row.db, create=False) as store:
-            target = _target(store, row.target)
+            target = store.target_named(row.target)
             name = target.name
             question = _question(row, target)
             fitted, fitting_s = _fitted(row, target)
@@ -160,10 +162,6 @@ def _question(row: Row, target: Target) -> Question:
     )  # fmt: skip
 
 
-def _target(store: LutStore, key: str) -> Target:
-    return next(target for target in store.targets() if target.key == key)
-
-
 def _fitted(row: Row, target: Target) -> tuple[Fitted, float]:
     """The predictor of a space, and the seconds that this call took to fit it."""
     began, before = time.perf_counter(), _fit.cache_info().misses
@@ -182,21 +180,26 @@ def _fit(row: Row, dtype: str) -> Fitted:
 
 
 def _bill(rows: Sequence[Row], found: Sequence[Found], wall_s: float) -> Bill:
-    measuring: dict[str, float] = {}
+    measuring = defaultdict[str, float](float)
     training: dict[str, float | None] = {}
     for db in {row.db for row in rows}:
         with open_store(db, create=False) as store:
             wanted = {row.target for row in rows if row.db == db}
-            measuring |= {t.name: store.measuring_s(t) for t in store.targets() if t.key in wanted}
-    for samples_db, space in {(row.samples_db, row.space) for row in rows}:
+            for target in store.targets():
+                if target.key in wanted:
+                    measuring[target.name] += store.measuring_s(target)
+    for samples_db, dataset, space in dict.fromkeys((row.samples_db, row.dataset, row.space) for row in rows):
+        name = space_named(space).plain.name
         with open_samples(samples_db, create=False) as samples:
-            training[space] = _training_s(samples.samples(space_named(space).plain.name))
+            training[name] = _training_s(samples.samples(name, dataset))
     return Bill(
-        measuring, training, sum(one.fitting_s for one in found), sum(one.searching_s for one in found), wall_s,
+        dict(measuring), training, sum(one.fitting_s for one in found), sum(one.searching_s for one in found), wall_s,
         sum(len(row.limits_ms) for row in rows),
     )  # fmt: skip
 
 
 def _training_s(samples: Sequence[AccuracySample]) -> float | None:
-    told = [sample.cost_s for sample in samples if sample.cost_s is not None]
+    """Of the data set that a predictor is fitted to, by all its recipes, failures included."""
+    fitted = {sample.dataset for sample in samples if sample.accuracy_percent is not None}
+    told = [sample.cost_s for sample in samples if sample.cost_s is not None and sample.dataset in fitted]
     return sum(told) if told else None

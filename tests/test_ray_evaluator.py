@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from search.evaluators import STOPPED_EARLY, Ask, Evaluation, Options
 from search.evaluators import ray_trainer as module
 from search.evaluators.ray_cluster import connected, room
 from search.evaluators.ray_trainer import RayTrainer
+from search.evaluators.ray_trials import Line, run_trials
 from search.features import search_inputs
 from search.predictors import fit_predictor
 from search.predictors.gp import GaussianProcess
@@ -153,6 +155,77 @@ def test_what_is_not_installed_is_named(capfd: pytest.CaptureFixture[str], monke
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     assert cli.run(("sample", "--space", "macro", "--evaluator", "ray", "--source", "x.npz")) == 1
     assert "Ray and PyTorch cannot be imported; pip install 'chamnet[fleet,train]'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("step", ["with_parameters", "with_resources", "Tuner"])
+def test_whoever_waits_is_told_where_ray_tune_does_not_begin(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*given: object, **named: object) -> None:
+        raise TypeError("cannot pickle it")
+
+    monkeypatch.setattr(importlib.import_module("ray.tune"), step, fail)
+    line = Line()
+    run_trials(partial(trained, tmp_path), Options("", cpus_each=1.0, work=str(tmp_path)), 1, line)
+    assert line.outcomes.qsize() == 1
+    with pytest.raises(LutError, match="Ray Tune must go on to the last training, but: cannot pickle it"):
+        line.outcome()
+
+
+class Ends:
+    """A Tuner that comes to an end although networks wait."""
+
+    def __init__(self, *given: object, **named: object) -> None:
+        pass
+
+    def fit(self) -> None:
+        pass
+
+
+class Exits(Ends):
+    def fit(self) -> None:
+        raise SystemExit("no head any more")
+
+
+@pytest.mark.parametrize(("tuner", "reason"), [(Ends, "it ended by itself"), (Exits, "no head any more")])
+def test_whoever_waits_is_told_where_ray_tune_ends_before_the_last_training(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuner: type[Ends], reason: str
+) -> None:
+    monkeypatch.setattr(importlib.import_module("ray.tune"), "Tuner", tuner)
+    line = Line()
+    run_trials(partial(trained, tmp_path), Options("", cpus_each=1.0, work=str(tmp_path)), 1, line)
+    assert line.outcomes.qsize() == 1
+    with pytest.raises(LutError, match=reason):
+        line.outcome()
+
+
+def test_a_cluster_is_joined_with_its_token_unless_the_person_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is in a cluster runs programs on its hosts."""
+    joined: list[tuple[object, str]] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda address, **named: joined.append((address, os.environ["RAY_AUTH_MODE"])))
+    monkeypatch.setattr(ray, "shutdown", lambda: joined.append(("left", "")))
+    for mode in ("", "disabled"):
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        if not mode:
+            monkeypatch.delenv("RAY_AUTH_MODE")
+        with connected("auto"):
+            joined.append(("searches", ""))
+    assert joined == [("auto", "token"), ("searches", ""), ("left", ""),
+                      ("auto", "disabled"), ("searches", ""), ("left", "")]  # fmt: skip
+
+
+def test_a_cluster_that_lets_nobody_in_without_its_token_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(address: str, **named: object) -> None:
+        raise ray.exceptions.AuthenticationError("no authentication token was found. Ensure that\n\nand more")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with (
+        pytest.raises(LutError, match=r"but: no authentication token was found; .*~/.ray/auth_token"),
+        connected("auto"),
+    ):
+        pass
 
 
 class SideBySide:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 from lut_db.errors import LutError
 
+ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+"""For Ray, where the person has not set it: nobody in without the token, nothing sent home."""
+
+LESS = "ask for less with --cpus-each and --gpus-each"
 ANSWER_S = 5.0
 """How long the head of a cluster may take to take a connection."""
 
@@ -18,29 +23,51 @@ ANSWER_S = 5.0
 def connected(address: str) -> Iterator[None]:
     """While it is open, this process is joined to a cluster; one that it had joined before is used as it is.
 
+    What Ray has to say meanwhile goes to standard error.
+
     Args:
         address: HOST:PORT of the head, "auto" for the cluster of this machine, "" to start one here.
 
     Raises:
-        LutError: there is no such cluster.
+        LutError: there is no such cluster, it does not let this process in, or Ray is not installed.
     """
+    _prepare()
     import ray
 
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _check(address)
     dashboard = None if address else False
     try:
         ray.init(address or "local", include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise LutError(f"a Ray cluster must answer at {address or 'local'}, but: {reason}; see 'ray start'") from None
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise _not_joined(address, str(error)) from None
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         ray.shutdown()
+
+
+def _prepare() -> None:
+    """Ray reads its environment when it is first imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray  # noqa: F401
+    except ImportError:
+        raise LutError("a cluster must have Ray, but it is not installed; pip install 'chamnet[fleet]'") from None
+
+
+def _not_joined(address: str, reason: str) -> LutError:
+    told = (reason.strip() or "no reason").splitlines()[0].partition(". ")[0]
+    if not address:
+        return LutError(f"Ray must start here, but: {told}; see its logs in /tmp/ray")
+    return LutError(
+        f"a Ray cluster must answer at {address}, but: {told}; it must be of the same version of Ray, and its token be "
+        "in ~/.ray/auth_token here, too (RAY_AUTH_MODE=disabled where it asks for none)"
+    )
 
 
 def _check(address: str) -> None:
@@ -56,8 +83,8 @@ def _check(address: str) -> None:
         raise LutError(f"a Ray cluster must answer at {address}, but: {error}; start one with 'ray start'") from None
 
 
-def room(cpus_each: float, gpus_each: float) -> int:
-    """How many trainings the cluster holds at once. Raises LutError where that is none."""
+def room(cpus_each: float, gpus_each: float, of: str = "training", advice: str = LESS) -> int:
+    """How many trainings, or the like, the cluster holds at once. Raises LutError where that is none."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -66,7 +93,6 @@ def room(cpus_each: float, gpus_each: float) -> int:
     if not found:
         have = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
         raise LutError(
-            f"a node must have {cpus_each:g} CPU and {gpus_each:g} GPU for a training, but the cluster has {have}; "
-            "ask for less with --cpus-each and --gpus-each"
+            f"a node must have {cpus_each:g} CPU and {gpus_each:g} GPU for a {of}, but the cluster has {have}; {advice}"
         )
     return found

@@ -46,11 +46,12 @@ class Line:
     """What passes between a caller and Ray Tune in another thread.
 
     Attributes:
+        outcomes: last of all, why Ray Tune came to an end.
         closed: no network is wanted any more; what still trains is to end.
     """
 
     wanted: queue.Queue[Genome] = field(default_factory=queue.Queue)
-    outcomes: queue.Queue[Evaluation | Exception] = field(default_factory=queue.Queue)
+    outcomes: queue.Queue[Evaluation | BaseException] = field(default_factory=queue.Queue)
     closed: threading.Event = field(default_factory=threading.Event)
 
     def __reduce__(self) -> Any:
@@ -60,7 +61,7 @@ class Line:
     def outcome(self) -> Evaluation:
         """The next. Raises LutError where Ray Tune came to an end before."""
         found = self.outcomes.get()
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             reason = (str(found).strip() or type(found).__name__).splitlines()[-1][:SHOWN]
             raise LutError(
                 f"Ray Tune must go on to the last training, but: {reason}; the same command goes on from there"
@@ -69,7 +70,17 @@ class Line:
 
 
 def run_trials(training: Training, options: Options, at_once: int, line: Line) -> None:
-    """Runs Ray Tune until the line is closed; its own books are of no use after that and go."""
+    """Runs Ray Tune until the line is closed. However it ends, whoever waits at the line is told."""
+    ended: BaseException = RuntimeError("it ended by itself")
+    try:
+        _fit(training, options, at_once, line)
+    except BaseException as error:  # in a thread an exit, too, would go unheard
+        ended = error
+    line.outcomes.put(ended)
+
+
+def _fit(training: Training, options: Options, at_once: int, line: Line) -> None:
+    """Ray Tune's own books are of no use after it, and go."""
     from ray import tune
 
     for name, value in SETTINGS.items():
@@ -93,8 +104,6 @@ def run_trials(training: Training, options: Options, at_once: int, line: Line) -
                 failure_config=tune.FailureConfig(max_failures=options.retries),
             ),
         ).fit()  # fmt: skip
-    except Exception as error:
-        line.outcomes.put(error)
     finally:
         shutil.rmtree(Path(options.work) / books, ignore_errors=True)
 

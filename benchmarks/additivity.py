@@ -31,6 +31,7 @@ from host.devices import LOCAL_CPU, Unit, find_unit
 from host.errors import HostError
 from host.setting import Progress
 from host.transport import Launch
+from host.truth import TURNS
 from host.validate import Question, Validation, validate
 from lut_db.errors import LutError
 from lut_db.store import LutStore, open_store
@@ -83,7 +84,7 @@ def measure(store: LutStore, unit: Unit, case: Case, asked: argparse.Namespace) 
     """A row: figures, or why there are none."""
     engine, *options = case.engine.split(":")
     wanted = Asked(engine, case.dtype, str(case.threads), asked.cpus, asked.seed, options=options)
-    question = Question(case.space, asked.networks, case.named, asked.calibration, asked.seed)
+    question = Question(case.space, asked.networks, case.named, asked.calibration, asked.seed, asked.agents)
     start, row = time.perf_counter(), {**case.as_json(), "load_before": os.getloadavg()[0]}
     try:
         (setting,) = settings_of(unit, wanted)
@@ -159,6 +160,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--spaces", default="chamnet-mobile", help="comma-separated; with a batch: chamnet-res@b32")
     parser.add_argument("--networks", type=int, default=16, help="unseen random networks of a row, at least 3")
     parser.add_argument("--calibration", type=int, default=8, help="further ones that the calibration is fitted on")
+    parser.add_argument("--agents", type=int, choices=(2, 4, 8, 16), default=TURNS, help="that measure a network whole")
     parser.add_argument("--named", default="", help="networks by name, each validated beside the space of its kind")
     parser.add_argument("--cpus", default="", help="processors to pin to, such as 0,1")
     parser.add_argument("--seed", type=int, default=0)

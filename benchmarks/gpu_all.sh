@@ -2,45 +2,79 @@
 # The first thing to run where there is an NVIDIA GPU: finds or makes a Python with what is needed, then measures all
 # that there is to show, in less than ten minutes. Results go to $OUT, else ./gpu_results.
 #
-#   benchmarks/gpu_all.sh [arguments of python -m benchmarks.gpu, such as --rehearse or --only contract,rate]
+#   benchmarks/gpu_all.sh [arguments of python -m benchmarks.gpu, such as --rehearse or --only torch-batch,rate]
 #   PYTHON=/path/to/python benchmarks/gpu_all.sh      with the packages of that one (PyTorch of its GPU, say)
+#
+# ONNX Runtime's builds for CPUs and for GPUs overwrite one another, so the one for GPUs has .venv-ort to itself. What
+# cannot be installed, without a network say, is told; the parts that need it are skipped, and the others run.
 set -eu
 cd "$(dirname "$0")/.."
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 NEEDED="numpy onnx onnxruntime sqlalchemy alembic typer rich scipy sklearn pydantic ai_edge_litert tflite fastapi"
+WANTED="torch pytest pynvml"
+ORT="$PWD/.venv-ort/bin/python"
 
-lacks() {  # what of the needed modules an interpreter does not find
-    "$1" -c 'import sys; from importlib.util import find_spec
-print(*[name for name in sys.argv[1:] if find_spec(name) is None])' $NEEDED 2>/dev/null || echo "$NEEDED"
+lacks() {  # which of these modules an interpreter does not find
+    python=$1 && shift
+    "$python" -c 'import sys; from importlib.util import find_spec
+print(*[name for name in sys.argv[1:] if find_spec(name) is None])' "$@" 2>/dev/null || echo "$@"
 }
 
-install() {  # extras into an interpreter; without a network what is there must do
-    "$1" -m pip install --quiet --disable-pip-version-check -e ".[$2]" || echo "pip could not install [$2]" >&2
+install() {  # packages into an interpreter; without a network what is there must do
+    python=$1 && shift
+    "$python" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 "$@" ||
+        echo "pip could not install $*" >&2
 }
 
-if [ -n "${PYTHON:-}" ]; then
-    if [ -n "$(lacks "$PYTHON")" ]; then
-        echo "$PYTHON lacks: $(lacks "$PYTHON"); they go into .venv-gpu, which sees its packages" >&2
-        [ -x .venv-gpu/bin/python ] || "$PYTHON" -m venv .venv-gpu
-        "$PYTHON" -c 'import site; print(*site.getsitepackages(), sep="\n")' >"$(echo .venv-gpu/lib/python*/site-packages)/outer.pth"
+complete() {  # an interpreter, as far as that can be done
+    [ -z "$(lacks "$1" $NEEDED)" ] || install "$1" -e .
+    for name in $(lacks "$1" $WANTED); do
+        case $name in pynvml) install "$1" nvidia-ml-py ;; *) install "$1" "$name" ;; esac
+    done
+}
+
+has_cuda() {  # whether an interpreter's ONNX Runtime is the one for GPUs
+    "$1" -c 'import sys, onnxruntime; sys.exit("CUDAExecutionProvider" not in onnxruntime.get_available_providers())' \
+        2>/dev/null
+}
+
+REHEARSED=
+case " $* " in
+*" --rehearse "*) REHEARSED=yes ;;
+*)
+    "${PYTHON:-python3}" -c 'import sys; from agent.gpu import why_no_gpu
+why = why_no_gpu()
+sys.exit(why and f"{why}; --rehearse goes the same way on the processor")'
+    ;;
+esac
+
+if [ -z "${PYTHON:-}" ]; then
+    [ -x .venv/bin/python ] || python3 -m venv .venv
+    PYTHON=.venv/bin/python
+    complete "$PYTHON"
+elif [ -n "$(lacks "$PYTHON" $NEEDED $WANTED)" ]; then
+    echo "$PYTHON lacks: $(lacks "$PYTHON" $NEEDED $WANTED); they go into .venv-gpu, which sees its packages" >&2
+    if [ -x .venv-gpu/bin/python ] || "$PYTHON" -m venv .venv-gpu; then
+        "$PYTHON" -c 'import site; print(*site.getsitepackages(), sep="\n")' \
+            >"$(echo .venv-gpu/lib/python*/site-packages)/outer.pth"
         PYTHON=.venv-gpu/bin/python
-        [ -z "$(lacks "$PYTHON")" ] || install "$PYTHON" dev
+        complete "$PYTHON"
     fi
-elif [ -x .venv/bin/python ]; then
-    PYTHON=.venv/bin/python
-else
-    python3 -m venv .venv
-    PYTHON=.venv/bin/python
-    install "$PYTHON" dev,train,gpu
 fi
 
-if [ -n "$(lacks "$PYTHON")" ]; then
-    echo "$PYTHON must have: $(lacks "$PYTHON"); '$PYTHON -m pip install -e .[dev,train,gpu]' brings them" >&2
+if [ -n "$(lacks "$PYTHON" $NEEDED)" ]; then
+    echo "$PYTHON must have: $(lacks "$PYTHON" $NEEDED); '$PYTHON -m pip install -e .' brings them" >&2
     exit 1
 fi
 
-for name in torch onnxruntime tensorrt pynvml; do
-    "$PYTHON" -c "import $name; print('$name', getattr($name, '__version__', ''))" 2>/dev/null || echo "$name: not importable"
-done
+if [ -z "$REHEARSED" ] && ! has_cuda "$PYTHON"; then
+    [ -x "$ORT" ] || "$PYTHON" -m venv .venv-ort || echo "$PYTHON could not make .venv-ort" >&2
+    has_cuda "$ORT" || install "$ORT" numpy nvidia-ml-py 'onnxruntime-gpu[cuda,cudnn]'
+    if has_cuda "$ORT"; then
+        [ -z "$(lacks "$ORT" tensorrt)" ] || install "$ORT" tensorrt
+        set -- --agent-python "$ORT" "$@"
+    fi
+fi
+
 exec "$PYTHON" -m benchmarks.gpu --out "${OUT:-gpu_results}" "$@"

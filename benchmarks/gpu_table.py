@@ -10,6 +10,8 @@ MOST_MAPE = {True: 3.0, False: 6.0}
 MOST_OUTSIDE = 2.0
 OPERATORS, MINUTES = 2000, 10
 REPRODUCED = 0.02
+REASONS = 3
+"""Of a contract, why tests failed or were skipped; all are in ``gpu.json``."""
 
 
 def markdown(told: Mapping[str, Any]) -> str:
@@ -52,13 +54,15 @@ def _told(part: Mapping[str, Any]) -> str:
         words.append(f"median ratio {part['median_ratio']:.4f} over {part['operators']} operators, within 2 %: {meets}")
         words.append(f"each by {part['median_deviation_percent']:.1f} % at the median")
     words += ["figures in gpu.json"] if "told" in part else []
+    words += [str(reason).replace("|", "/") for reason in part.get("reasons", ())[:REASONS]]
     words += [str(part[name]).replace("|", "/") for name in ("why", "unread") if name in part]
     return "; ".join(words)
 
 
 def rate_of(part: Mapping[str, Any]) -> str:
-    """Operators in the time that it took, and what ten minutes would hold at that rate."""
-    reach = part["operators"] / part["seconds"] * 60 * MINUTES
+    """Operators in the time that it took, and what ten minutes would hold at that rate, started once."""
+    worked_s = part.get("worked_s", part["seconds"])
+    reach = part["operators"] / worked_s * (60 * MINUTES - (part["seconds"] - worked_s))
     meets = "yes" if reach >= OPERATORS else "NO"
     doubts = ", ".join(f"{count} {name}" for name, count in part["doubts"].items()) or "no doubts"
     return f"{part['operators']} operators, {reach:.0f} in {MINUTES} min: {meets}; {doubts}"

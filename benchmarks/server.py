@@ -33,7 +33,7 @@ from host.page import draw_png, draw_svg, html_table, open_frame, write_page
 from host.profile import profile
 from host.setting import Progress, Setting, Workload
 from host.transport import Launch
-from host.truth import measure_networks
+from host.truth import TURNS, measure_networks
 from host.validate import Question, Validation, sample_networks, validate
 from lut_db.errors import LutError
 from lut_db.store import LutStore, open_store
@@ -85,9 +85,9 @@ def compare(store: LutStore, unit: Unit, setting: Setting, asked: argparse.Names
     within = space.narrowed(fixed)
     names = tuple(f"{name}{suffix}" for name in asked.named.split(","))
     _say("operators")
-    profile(store, unit, setting, _workload(space, within, asked), progress)
+    profile(store, unit, setting, _workload(within, asked), progress)
     _say("calibration, and whole ResNets")
-    question = Question(space.name, asked.networks, names, asked.calibration, asked.seed)
+    question = Question(space.name, asked.networks, names, asked.calibration, asked.seed, asked.agents)
     validation = validate(store, unit, setting, question, progress)
     named = {result.graph.name: result for result in validation.results if result.role == "named"}
     latencies = {name: result.measured_ns / 1e6 for name, result in named.items()}
@@ -99,7 +99,7 @@ def compare(store: LutStore, unit: Unit, setting: Setting, asked: argparse.Names
     _say(f"{len(graphs)} candidates beside the ResNets")
     with open_bench(store, unit, setting, progress) as bench:
         everything = [*(result.graph for result in named.values()), *graphs]
-        truth = measure_networks(bench, everything, space.name, progress)
+        truth = measure_networks(bench, everything, space.name, progress, asked.agents)
     whole = {name: ns / 1e6 for name, ns in truth.latency_ns.items()}
     rows = [
         _resnet(result.graph, result.predicted_ns / 1e6, whole[name], asked.batch) for name, result in named.items()
@@ -108,11 +108,11 @@ def compare(store: LutStore, unit: Unit, setting: Setting, asked: argparse.Names
     return validation, sorted(rows, key=lambda row: (latencies[row.at or row.network], row.at, row.measured_ms))
 
 
-def _workload(space: SearchSpace, within: SearchSpace, asked: argparse.Namespace) -> Workload:
-    """Every operator of the space, or of some random networks of it; the rest is then interpolated."""
+def _workload(within: SearchSpace, asked: argparse.Namespace) -> Workload:
+    """Every operator that a candidate can need, or those of some random ones; the rest is then interpolated."""
     if not asked.profile_networks:
         return Workload(operators=tuple(within.operators()))
-    return Workload(graphs=tuple(sample_networks(space.name, asked.profile_networks, asked.seed + 1)))
+    return Workload(graphs=tuple(sample_networks(within, asked.profile_networks, asked.seed + 1)))
 
 
 def _choose(
@@ -229,10 +229,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--named", default=RESNETS)
     parser.add_argument("--fix", action="append", default=[], help="GENE=VALUE[,VALUE]: candidates of these only")
     parser.add_argument(
-        "--profile-networks", type=int, default=0, help="measure the operators of so many random networks; 0 for all"
+        "--profile-networks", type=int, default=0, help="measure the operators of so many random ones; 0 for all"
     )
     parser.add_argument("--networks", type=int, default=8, help="random networks that test the sum, at least 3")
     parser.add_argument("--calibration", type=int, default=8, help="further ones that the calibration is fitted on")
+    parser.add_argument("--agents", type=int, choices=(2, 4, 8, 16), default=TURNS, help="that measure a network whole")
     parser.add_argument("--candidates", type=int, default=3, help="at the latency of each ResNet, at most 8")
     parser.add_argument("--samples", type=Path, help="CSV of genomes and accuracy_percent, to choose by accuracy")
     parser.add_argument("--dataset", default="own", help="what the samples' accuracies are of")

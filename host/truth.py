@@ -59,8 +59,13 @@ class _Turn:
     set: int
 
 
-def measure_networks(bench: Bench, graphs: Sequence[Graph], space: str, progress: Progress) -> Truth:
+def measure_networks(
+    bench: Bench, graphs: Sequence[Graph], space: str, progress: Progress, agents: int = TURNS
+) -> Truth:
     """Measures networks whole; stores every turn.
+
+    Args:
+        agents: an even number of turns, each of an agent of its own.
 
     Raises:
         HostError: a network cannot be loaded or run.
@@ -69,9 +74,9 @@ def measure_networks(bench: Bench, graphs: Sequence[Graph], space: str, progress
     paths = {graph.name: bench.put(graph) for graph in graphs}
     groups = [graphs[start : start + LIVE_NETWORKS] for start in range(0, len(graphs), LIVE_NETWORKS)]
     turns: list[_Turn] = []
-    for number in range(TURNS):
+    for number in range(agents):
         for group in groups:
-            progress.tell("networks", len(turns), TURNS * len(groups))
+            progress.tell("networks", len(turns), agents * len(groups))
             turns.append(_take_turn(bench, group, paths, space, number, progress))
     progress.tell("networks", len(turns), len(turns))
     return _truth([graph.name for graph in graphs], turns)

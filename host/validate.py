@@ -19,7 +19,7 @@ from host.calibration import error_metrics, features_of, fit, fit_scale, l2_byte
 from host.devices import Unit
 from host.profile import profile
 from host.setting import Progress, Setting, Workload
-from host.truth import Truth, measure_networks
+from host.truth import TURNS, Truth, measure_networks
 from lut_db.lut import LatencyLut, Prices
 from lut_db.records import Calibration
 from lut_db.store import LutStore
@@ -28,19 +28,25 @@ from ops_catalog.build import with_dtype
 from ops_catalog.networks import build_network
 from ops_catalog.spec import Graph
 from search.spaces import space_named
+from search.spaces.space import SearchSpace
 
 CALIBRATION_NETWORKS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to validate: so many unseen networks of a space, and named networks beside them."""
+    """What to validate: so many unseen networks of a space, and named networks beside them.
+
+    Attributes:
+        agents: that measure each network whole, an even number.
+    """
 
     space: str
     networks: int
     named: tuple[str, ...] = ()
     calibration: int = CALIBRATION_NETWORKS
     seed: int = 0
+    agents: int = TURNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ def validate(store: LutStore, unit: Unit, setting: Setting, question: Question, 
     profile(store, unit, setting, workload, progress)
     naive = _naive_lut(store, unit, setting, workload, progress)
     with open_bench(store, unit, setting, progress) as bench:
-        truth = measure_networks(bench, graphs, family, progress)
+        truth = measure_networks(bench, graphs, family, progress, question.agents)
         lut, device = store.lut(bench.target), dict(bench.agent.hello.machine)
     l2_bytes = l2_bytes_of(device, bench.target.accelerator)
     compared = _compare(graphs, truth, lut, naive or lut, replace(question, space=family), l2_bytes)
@@ -120,12 +126,12 @@ def _compare(
     return _Compared(calibration, metrics, tuple(NetworkResult(*row) for row in rows))
 
 
-def sample_networks(space: str, count: int, seed: int) -> list[Graph]:
-    """Different random networks of a space."""
-    chosen = space_named(space)
+def sample_networks(space: str | SearchSpace, count: int, seed: int) -> list[Graph]:
+    """Different random networks of a space, or of the part of one that is given; no more than it has."""
+    chosen = space_named(space) if isinstance(space, str) else space
     rng = np.random.default_rng(seed)
     genomes = dict.fromkeys(chosen.sample(rng) for _ in range(count))
-    while len(genomes) < count:
+    while len(genomes) < min(count, chosen.size):
         genomes[chosen.sample(rng)] = None
     return [chosen.decode(genome) for genome in genomes]
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 
+from agent.machine import BFLOAT16
+from benchmarks.gpu_parts import UNTIL
 from host.engines import chosen_of, engine_use
 from host.session import AgentSession
 from host.setting import Setting
@@ -29,6 +35,15 @@ OPERATORS = 100
 BATCHES = 12
 MAX_MACS, MAX_BYTES = 4_000_000, 2_000_000
 DTYPES = ("float32", "float16", "bfloat16", "int8")
+ONCE = {"settle": "off"}
+"""Options of a model that is opened to be run once: no time that settles is waited for."""
+SATURATING = frozenset({"onnxruntime", "openvino"})
+VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+
+
+def time_is_left() -> bool:
+    """Where a part of ``benchmarks.gpu`` runs the suite; anywhere else there always is."""
+    return time.monotonic() < float(os.environ.get(UNTIL, "inf"))
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,16 @@ class Engine:
     def options(self, dtype: str, whole: bool = True) -> dict[str, object]:
         chosen = chosen_of(engine_use(self.name), dict(self.choices))
         return Setting(self.name, (0,), dtype, choices=chosen).options(whole)
+
+
+def lacking(engine: Engine, dtype: str, machine: Mapping[str, Any]) -> str:
+    """What a processor must have for the engine to compute as it should, and has not; "" where it has all."""
+    features = set(machine.get("features") or ())
+    if ("precision", "bfloat16") in engine.choices and not features & BFLOAT16:
+        return "the processor has no bfloat16 of its own"
+    if (dtype, machine.get("arch")) == ("int8", "x86_64") and engine.name in SATURATING and not features & VNNI:
+        return f"without VNNI {engine.name} adds products of 8 bits in 16, where they overflow"
+    return ""
 
 
 GPU = (1e-4, 1e-2, 4e-2)
@@ -113,6 +138,7 @@ class Asked:
     wanted: Array
 
 
+@lru_cache(maxsize=2 * OPERATORS)
 def ask(op: OpSpec, file_format: str) -> Asked:
     """Raises SpecError where the format does not have the operator."""
     graph, inputs = single(op), draw_inputs(op)
@@ -157,7 +183,7 @@ def found(session: AgentSession, transport: Transport, engine: Engine, asked: As
     np.savez(packed, **{str(index): array for index, array in enumerate(asked.inputs)})  # type: ignore[arg-type]
     model, inputs = transport.put("contract.model", asked.model), transport.put("contract.npz", packed.getvalue())
     into = f"{model}.outputs.npz"
-    session.run(engine.name, engine.options(asked.op.dtype), model, inputs, into)
+    session.run(engine.name, {**engine.options(asked.op.dtype), **ONCE}, model, inputs, into)
     with np.load(io.BytesIO(transport.fetch(into))) as arrays:
         (name,) = arrays.files
         made = arrays[name].astype(np.float64)

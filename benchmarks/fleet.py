@@ -28,6 +28,7 @@ from tests import fleet_trial
 from tests.fleet_trial import PASSES, How
 
 LIMIT_S = 3000.0
+WIDTH = 110
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def show(found: dict[str, dict[str, Any]], operators: int) -> None:
             f"{most(operators, units):.2f}" if not told["faults"] else "", str(first["given_back"]), str(first["left"]),
             str(told["lost"]), str(told["doubled"]),
         )  # fmt: skip
-    Console().print(table)
+    Console(width=WIDTH).print(table)
 
 
 def most(operators: int, units: int) -> float:

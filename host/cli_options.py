@@ -95,10 +95,7 @@ def settings_of(unit: Unit, asked: Asked) -> list[Setting]:
             f"--engine-option must be one of an engine's, but {', '.join(engines)} has no {unclaimed[0]!r}"
         )
     for engine in engines:
-        use = engine_use(engine)
-        if (use.accelerator != "cpu") != unit.is_gpu:
-            fitting = [name for name, known in ENGINES.items() if (known.accelerator != "cpu") == unit.is_gpu]
-            raise UsageError(f"--engine must be of {', '.join(fitting)} on {unit.name}, but got {engine!r}")
+        use = _fitting(unit, engine)
         chosen = chosen_of(use, {name: value for name, value in choices.items() if name in use.choices})
         delegate = _delegate(unit, asked, dtypes) if use.binary else None
         for dtype in dtypes:
@@ -140,7 +137,7 @@ def _fitting(unit: Unit, engine: str) -> EngineUse:
     use = engine_use(engine)
     if use.on_gpu != unit.is_gpu:
         fitting = [name for name, known in ENGINES.items() if known.on_gpu == unit.is_gpu]
-        raise UsageError(f"--engine must be of {', '.join(fitting)} on {unit.name!r}, but got {engine!r}")
+        raise UsageError(f"--engine must be of {', '.join(fitting)} on {unit.name}, but got {engine!r}")
     return use
 
 

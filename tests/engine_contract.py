@@ -36,7 +36,7 @@ BATCHES = 12
 MAX_MACS, MAX_BYTES = 4_000_000, 2_000_000
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 ONCE = {"settle": "off"}
-"""Options of a model that is opened to be run once: no time that settles is waited for."""
+"""Options of a model that is opened to be run once: it is not waited until its time has settled."""
 SATURATING = frozenset({"onnxruntime", "openvino"})
 VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 

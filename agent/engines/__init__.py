@@ -3,7 +3,7 @@
 An engine module has:
 
     version()                           its version; raises EngineUnavailable where it cannot run here
-    LIVE                                how many models may be open at once
+    live(options)                       how many models may be open at once
     open_model(path, options)           -> a Loaded model
     optimise(path, into_path, options)  writes the model as the engine would run it
 
@@ -11,8 +11,8 @@ and, where it tells no single samples, in place of open_model:
 
     summarise(path, options)            -> the ``summary`` of protocol.Measured; raises FellBack
 
-Options are shared words: ``threads``, ``optimisation`` (all, none), ``entry`` (binding, run), ``xnnpack`` (on, off);
-``benchmark_model`` has more of its own.
+Options are shared words: ``threads``, ``optimisation`` (all, none), ``entry`` (binding, run), ``xnnpack`` (on, off),
+``settle`` (on; off for a model that is opened to be run once); engines have more of their own.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from rich.table import Table
 from host import show
 from host.errors import HostError
 from host.page import draw_svg, html_table, open_frame, write_page
-from host.spread import anywhere, spread
+from host.spread import spread
 from lut_db.records import MERGED, Target, targets_named
 from lut_db.samples import open_samples
 from lut_db.store import LutStore, open_store
@@ -53,8 +53,6 @@ def run_matrix(
         for space in spaces:
             samples.put(builtin_samples(space_named(space).plain.name))
     rows = rows_of(like, spaces, chosen)
-    if address:
-        rows = [anywhere(row) for row in rows]
     with _mapped(min(jobs, len(rows)), address) as mapped:
         found, bill = fill_matrix(rows, mapped, lambda done, total: tell("search", done, total))
     once = {name: seconds for name, seconds in bill.measuring_s.items() if name not in twice}
@@ -117,7 +115,7 @@ def show_matrix(found: Sequence[Found], bill: Bill) -> None:
         table.add_column(heading, justify="left" if heading in ("space", "target") else "right", overflow="fold")
     for row in found:
         cells = [row.best[place] for place in places]
-        names = escape(row.space), escape(row.target_name)
+        names = escape(Path(row.space).name), escape(row.target_name)
         table.add_row(*names, *("-" if one is None else f"{one.accuracy:.2f}" for one in cells))
     show.output.print(table)
     for row in found:

@@ -83,11 +83,12 @@ def measure(request: Measure, send: Send) -> None:
         measure_summaries(engine, request, send)
         return
     before = read_conditions()
-    null = calibrate("null", engine.open_model(request.null_path, request.options).run, request.sampling)
+    null_model = engine.open_model(request.null_path, request.options)
+    null = calibrate("null", null_model.run, request.sampling)
     sentinel = Sentinel(
         engine.open_model(request.sentinel_path, request.options).run if request.sentinel_path else None
     )
-    around = Surroundings(interruptions, quiet_gate(int(request.options.get("threads", 1))))
+    around = Surroundings(_interruptions_for(null_model), quiet_gate(int(request.options.get("threads", 1))))
     live = engine.live(request.options)
 
     def measure_group(first: int) -> int:
@@ -101,6 +102,15 @@ def measure(request: Measure, send: Send) -> None:
 
     waited = sum(measure_group(first) for first in range(0, len(request.models), live))
     send(Done(before, read_conditions(), sentinel.looks, waited))
+
+
+def _interruptions_for(model: Any) -> Callable[[], int]:
+    """Constantly 0 where this thread's are no part of the time that such models tell."""
+    return _never if getattr(model, "device_alone", False) else interruptions
+
+
+def _never() -> int:
+    return 0
 
 
 def _open(engine: Any, request: Measure, models: List[Model], send: Send) -> List[Tuple[Gauge, int]]:

@@ -6,7 +6,7 @@ published ResNets; ONNX Runtime's providers; energy through NVML. A part has a t
 and what no later one needs. One that fails or runs out of time is told, and the next one goes on. Writes ``gpu.json``
 and ``gpu.md``, and each part's own output.
 
-    python -m benchmarks.gpu [--out gpu_results] [--only torch-batch,rate] [--limit-s 585] [--rehearse]
+    python -m benchmarks.gpu [--out gpu_results] [--only torch-batch,rate] [--limit-s 580] [--rehearse]
 
 ``--rehearse`` goes the same way with tiny sizes on the processor, and shows that the way is open, nothing else.
 """
@@ -35,10 +35,14 @@ from host.errors import HostError
 from host.transport import Launch
 
 PACKAGES = ("torch", "onnxruntime", "nvidia-ml-py", "pytest", "numpy")
+LIMIT_S = 580.0
+"""For all parts: ten minutes hold them, and what comes before and after them."""
 GRACE_S = 5.0
+"""How long a part that is out of time may clean up, beyond its limit."""
 MARGIN_S = 10.0
 """How long before its end a part is told to end by itself."""
 LAST_CHARACTERS = 400
+RESULTS = "gpu.json"
 
 
 def main() -> None:
@@ -46,14 +50,18 @@ def main() -> None:
     if not asked.rehearse and (lacking := why_no_gpu()):
         raise SystemExit(f"{lacking}; '--rehearse' goes the same way on the processor")
     asked.out.mkdir(parents=True, exist_ok=True)
-    until, rig = time.monotonic() + asked.limit_s, _rig(asked)
+    rig = _rig(asked)
     told = {"rehearsed": asked.rehearse, **describe(rig), "parts": []}
+    until = time.monotonic() + asked.limit_s
     chosen = _chosen(parts_of(rig, _missing(told["engines"])), asked.only)
-    if not asked.only:
+    if asked.only:
+        told["parts"] = kept_rows(asked.out / RESULTS, told)
+    else:
         remove([rig.folder / LUT])
     _write(asked.out, told)
     for number, part in enumerate(chosen, 1):
-        told["parts"].append(run_part(part, share_s(part, chosen[number:], until - time.monotonic()), asked.out))
+        row = run_part(part, share_s(part, chosen[number:], until - time.monotonic()), asked.out)
+        told["parts"] = with_row(told["parts"], row)
         _write(asked.out, told)
     told["gpu_after"] = read_gpu()
     _write(asked.out, told)
@@ -113,9 +121,36 @@ def _chosen(parts: Iterable[Part], only: str) -> list[Part]:
     return [part for part in parts if not names or part.name in names]
 
 
+def kept_rows(path: Path, told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parts of an earlier run, to which single ones are added; none where there was none.
+
+    Raises SystemExit where they are of another GPU or driver, or the one run is a rehearsal and the other is not.
+    """
+    if not path.exists():
+        return []
+    before = json.loads(path.read_text())
+    if _ran_on(before) != _ran_on(told):
+        raise SystemExit(
+            f"--only must add to what is of {_ran_on(told)}, but {path} is of {_ran_on(before)}; name another '--out'"
+        )
+    return list(before["parts"])
+
+
+def _ran_on(told: Mapping[str, Any]) -> str:
+    """Two GPUs of a kind are the same, as they are one Target."""
+    facts = " ".join(str(value) for name, value in told["gpu"].items() if name != "uuid")
+    return "a rehearsal" if told["rehearsed"] else facts
+
+
+def with_row(rows: Iterable[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows with this one in place of its part's, or after all."""
+    return list({**{each["part"]: each for each in rows}, row["part"]: row}.values())
+
+
 def share_s(part: Part, later: Sequence[Part], left_s: float) -> float:
-    """What a part may take of the time that is left: its own, and what those after it do not need."""
-    needed_s = sum(other.limit_s for other in later if not other.skip)
+    """What a part may take of the time that is left: its own, and what those after it do not need, should every part be
+    out of time and clean up for as long as it may."""
+    needed_s = sum(other.limit_s + GRACE_S for other in later if other.limit_s and not other.skip)
     return min(left_s, max(part.limit_s, left_s - needed_s))
 
 
@@ -204,7 +239,7 @@ def _last_words(*paths: Path) -> str:
 
 
 def _write(folder: Path, told: dict[str, Any]) -> None:
-    (folder / "gpu.json").write_text(json.dumps(told, indent=1) + "\n")
+    (folder / RESULTS).write_text(json.dumps(told, indent=1) + "\n")
     (folder / "gpu.md").write_text(markdown(told) + "\n")
 
 
@@ -219,7 +254,7 @@ def arguments() -> argparse.Namespace:
         default=Sizes().networks,
         help="random networks of each validation, not those of --rehearse",
     )
-    parser.add_argument("--limit-s", type=float, default=585.0, help="for all of it")
+    parser.add_argument("--limit-s", type=float, default=LIMIT_S, help="for all parts")
     parser.add_argument("--rehearse", action="store_true", help="tiny, on the processor")
     parser.add_argument(
         "--engine", default="torch", help="that rehearses; 'fake' needs no PyTorch and no quiet machine"

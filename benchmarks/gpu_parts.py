@@ -120,12 +120,12 @@ def parts_of(rig: Rig, missing: Mapping[str, str]) -> list[Part]:
     single = [torch, *(f"{torch}:mode={mode}" for mode in modes[1:] if mode == "eager")]
     absent = missing.get(torch, "")
     parts = [
-        _additivity("torch-batch", 205.0, rig, [torch], batched, absent),
-        _additivity("torch-single", 115.0, rig, single, list(spaces), absent),
+        _additivity("torch-batch", 190.0, rig, [torch], batched, absent),
+        _additivity("torch-single", 105.0, rig, single, list(spaces), absent),
         _profile("rate", 60.0, rig, rig.sizes.operators, absent),
         _profile("again", 30.0, rig, rig.sizes.repeated, absent),
         _contract(rig, torch, 45.0, missing),
-        _server(rig, 75.0, absent),
+        _server(rig, 70.0, absent),
     ]
     for name in rig.providers:
         parts.append(_contract(rig, name, 20.0, missing))

@@ -31,8 +31,6 @@ TARGETS = (
     ("--engine", "onnxruntime"),
     ("--engine", "openvino"),
 )
-IN_NETWORKS = ("--networks", "30")
-"""What ONNX Runtime makes of an operator depends on those around it, so it is shown random networks, too."""
 
 RANGES_MS = {"mbconv": (1.0, 60.0), str(SPACE): (0.01, 1.0)}
 """Limits of latency by space, from and to."""
@@ -81,8 +79,6 @@ def measure(folder: Path) -> float:
     for target in TARGETS:
         for space in RANGES_MS:
             chamnet(sys.executable, "profile", *target, "--space", space, f"--db={folder / 'lut.db'}")
-            if "onnxruntime" in target:
-                chamnet(sys.executable, "profile", *target, "--space", space, *IN_NETWORKS, f"--db={folder / 'lut.db'}")
     return time.perf_counter() - began
 
 

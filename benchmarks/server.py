@@ -81,7 +81,7 @@ def compare(store: LutStore, unit: Unit, setting: Setting, asked: argparse.Names
     """Measures, chooses, and measures what was chosen. Raises HostError, LutError, SpecError."""
     suffix, progress = batch_suffix(asked.batch), Progress()
     space = space_named(f"{SPACE}{suffix}")
-    fixed = {name: tuple(map(int, values.split(","))) for name, values in (text.split("=") for text in asked.fix)}
+    fixed = dict(asked.fix)
     within = space.narrowed(fixed)
     names = tuple(f"{name}{suffix}" for name in asked.named.split(","))
     _say("operators")
@@ -227,7 +227,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cpus", default="")
     parser.add_argument("--named", default=RESNETS)
-    parser.add_argument("--fix", action="append", default=[], help="GENE=VALUE[,VALUE]: candidates of these only")
+    parser.add_argument(
+        "--fix", action="append", type=gene_values, default=[], help="GENE=VALUE[,VALUE]: candidates of these only"
+    )
     parser.add_argument(
         "--profile-networks", type=int, default=0, help="measure the operators of so many random ones; 0 for all"
     )
@@ -245,7 +247,21 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--html", type=Path)
     parser.add_argument("--picture", type=Path)
-    return parser.parse_args()
+    asked = parser.parse_args()
+    try:
+        space_named(SPACE).narrowed(dict(asked.fix))
+    except SpecError as error:
+        parser.error(str(error))
+    return asked
+
+
+def gene_values(text: str) -> tuple[str, tuple[int, ...]]:
+    """``c4=1024,2048`` as a name and its values. Raises argparse.ArgumentTypeError."""
+    gene, _, values = text.partition("=")
+    try:
+        return gene, tuple(map(int, values.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"it must read like resolution=192,224, but got {text!r}") from None
 
 
 if __name__ == "__main__":

@@ -18,18 +18,24 @@ from ops_catalog.spec import OpSpec
 from ops_catalog.sweep import distinct_operators, load_sweep
 from search.spaces import space_named
 
+SHOWING = 32
+"""Networks that come with a whole space."""
+
 
 def workload_of(space: str, networks: int, ops: Path | None, network: str, limit: int, seed: int) -> Workload:
-    """What was asked for, each operator once; ``limit`` keeps the first. Raises UsageError, SpecError."""
+    """What was asked for, each operator once; ``limit`` keeps the first. Raises UsageError, SpecError.
+
+    Some networks come with a whole space: an engine that joins operators shows in them what operators become.
+    """
     if not (space or ops or network):
         raise UsageError(
             "something must be measured; give --network mobilenet-v2, --space chamnet-mobile or --ops FILE"
         )
     graphs = [build_network(name) for name in network.split(",")] if network else []
     operators: list[OpSpec] = []
-    if space and networks:
-        graphs += sample_networks(space, networks, seed)
-    elif space:
+    if space:
+        graphs += sample_networks(space, networks or SHOWING, seed)
+    if space and not networks:
         operators += space_named(space).operators()
     if ops is not None:
         sweep = load_sweep(ops)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,7 +30,8 @@ TURNS = 8
 NETWORK_SAMPLING = Sampling(
     sample_ns=0, burst_ns=15_000_000, burst_min=4, burst_max=10, rounds=3, max_rounds=3, warmup_runs=2
 )
-"""Three bursts a turn: twelve moments and at least fifty samples for each set."""
+"""Three bursts a turn: twelve moments and at least fifty samples for each set. For quiet moments they wait as
+the engine's operators do."""
 
 LIVE_NETWORKS = 64
 QUANTILE = 0.10
@@ -89,7 +90,8 @@ def _take_turn(
     names = {str(index): graph.name for index, graph in enumerate(group)}
     files = {id: paths[name] for id, name in names.items()}
     moment = bench.await_moment(progress)
-    answer = bench.measure(files, seed=number, whole=True, sampling=NETWORK_SAMPLING)
+    sampling = replace(NETWORK_SAMPLING, gate_budget_ns=bench.setting.use.sampling.gate_budget_ns)
+    answer = bench.measure(files, seed=number, whole=True, sampling=sampling)
     for failure in answer.failures:
         raise HostError(f"network {names.get(failure.id or '', '?')!r} must run, but got: {failure.message}")
     _store(bench, dict(zip(names, group, strict=True)), answer, space, moment)

@@ -112,12 +112,15 @@ def test_only_with_a_graph_is_the_device_timed_without_its_host(tmp_path: Path) 
         assert not any(hold for _, hold in clock.asked)
         assert opened.run(7) > 0
         assert clock.asked[-1] == (7, held)
+        assert opened.device_alone is held
 
 
 def test_where_replays_are_waited_for_nothing_is_held_back(tmp_path: Path) -> None:
     clock = HostClock(late=True)
-    OpenModel(model_file(tmp_path), {"graph": "on"}, CPU, clock).run(7)
+    opened = OpenModel(model_file(tmp_path), {"graph": "on"}, CPU, clock)
+    assert opened.run(7) > 0
     assert clock.asked[-1] == (7, False)
+    assert not opened.device_alone
 
 
 def test_it_is_warm_when_it_is_open(tmp_path: Path) -> None:

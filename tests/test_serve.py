@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from types import SimpleNamespace
 from typing import Any
@@ -43,3 +44,18 @@ def test_the_models_of_a_group_are_gone_before_those_of_the_next_are_opened(monk
     assert [reply.id for reply in sent if isinstance(reply, Measured)] == ["0", "1", "3", "4"]
     assert [reply.id for reply in sent if isinstance(reply, Failure)] == ["2"]
     assert isinstance(sent[-1], Done)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_interruptions_count_only_where_the_host_is_part_of_the_time(
+    alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here there is one during every sample."""
+    model = SimpleNamespace(run=Loaded().run, **({"device_alone": True} if alone else {}))
+    engine = SimpleNamespace(open_model=lambda path, options: model, live=lambda options: 1)
+    monkeypatch.setattr(serve, "engine_module", lambda name: engine)
+    monkeypatch.setattr(serve, "interruptions", itertools.count().__next__)
+    sent: list[Message] = []
+    serve.measure(Measure("fake", {}, [Model("0", "sound")], "null", None, SAMPLING), sent.append)
+    (told,) = (reply for reply in sent if isinstance(reply, Measured))
+    assert (told.rejected == 0, any(told.bursts_ns)) == (alone, alone)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 
-from benchmarks.server import _workload
+import pytest
+
+from benchmarks.server import _workload, arguments
 from host.validate import sample_networks
 from search.spaces import space_named
 
@@ -31,3 +34,28 @@ def test_a_part_of_a_space_gives_no_more_networks_than_it_has() -> None:
     space = space_named("chamnet-res")
     narrow = space.narrowed({gene.name: gene.choices[:1] for gene in space.genes[1:]})
     assert len({graph.name for graph in sample_networks(narrow, 1000, 0)}) == narrow.size == len(space.genes[0].choices)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("resolution", "must read like resolution=192,224, but got 'resolution'"),
+        ("resolution=", "must read like resolution=192,224, but got 'resolution='"),
+        ("resolution=big", "must read like resolution=192,224, but got 'resolution=big'"),
+        ("width=3", "must have the gene, but got 'width'; it has"),
+        ("resolution=225", "must be among"),
+    ],
+)
+def test_what_cannot_be_fixed_is_told_in_a_sentence(
+    text: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["server", "--fix", "stem=64", "--fix", text])
+    with pytest.raises(SystemExit) as ended:
+        arguments()
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_genes_are_fixed_at_the_values_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["server", "--fix", "resolution=192,224", "--fix", "stem=64"])
+    assert dict(arguments().fix) == {"resolution": (192, 224), "stem": (64,)}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.engines import EngineUnavailable, torch_copies, torch_cpu, torch_cuda, torch_model, torch_timing
+from agent.engines import POOL, EngineUnavailable, fill, torch_copies, torch_cpu, torch_cuda, torch_model, torch_timing
 from agent.protocol import Measure, Model
 from ops_catalog.build import op_with_dtype, single, with_dtype
 from ops_catalog.export import export_graph
@@ -89,6 +89,30 @@ def test_images_lie_channels_last_and_what_is_multiplied_does_not(tmp_path: Path
     assert (weight.stride(), image.stride()) == ((72, 1, 24, 8), (512, 1, 64, 8))
     product = torch_model.load_program(written(tmp_path, single(load_op("matmul(1x2x5x8|1x2x8x4;float32)"))))
     assert all(tensor.is_contiguous() for tensor in product.arguments)
+
+
+def test_inputs_repeat_a_few_values_in_the_order_of_their_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large image is neither drawn whole nor reordered."""
+    made: list[Any] = []
+
+    def recorded(shape: Any, dtype: Any) -> Any:
+        made.append(shape)
+        return fill(shape, dtype)
+
+    monkeypatch.setattr(torch_model, "fill", recorded)
+    program = torch_model.load_program(written(tmp_path, single(load_op("relu(2x8x24x24;float32)"))))
+    image = program.arguments[program.inputs[0]]
+    assert made == [(POOL,)]
+    assert tuple(image.shape) == (2, 8, 24, 24)
+    assert image.stride() == (8 * 24 * 24, 1, 24 * 8, 8)
+    assert np.array_equal(image.permute(0, 2, 3, 1).flatten().numpy(), fill((image.numel(),), "float32"))
+
+
+def test_a_program_is_made_where_it_is_to_run(tmp_path: Path) -> None:
+    program = torch_model.load_program(written(tmp_path, single(CONV)), "meta")
+    assert {tensor.device.type for tensor in program.arguments} == {"meta"}
 
 
 def test_a_silu_runs_as_one_operator_and_its_parts_only_where_both_are_read(tmp_path: Path) -> None:
@@ -207,7 +231,7 @@ def prepared(graph: Graph, folder: Path, monkeypatch: pytest.MonkeyPatch, **fact
     path, gpu, load = written(folder, graph), FakeGpu(**facts), torch_model.load_program
     install(gpu, monkeypatch)
     monkeypatch.setattr(torch_cuda, "DEVICE", "cpu")
-    monkeypatch.setattr(torch_cuda, "load_program", lambda path: gpu.wrap(load(path)))
+    monkeypatch.setattr(torch_cuda, "load_program", lambda path, device: gpu.wrap(load(path, device)))
     monkeypatch.setattr(torch_timing, "FIRST_NS", 4 * torch_timing.WINDOW_NS)
     monkeypatch.setattr(torch_timing, "_side", [])
     return gpu, path
@@ -269,6 +293,11 @@ def test_eager_calls_are_launched_between_the_events(on_gpu: OnGpu) -> None:
     gpu.log.clear()
     assert model.run(3) == 3 * 55_000
     assert gpu.log == ["call"] * 3
+
+
+@pytest.mark.parametrize(("mode", "alone"), [("graph", True), ("eager", False)])
+def test_only_what_the_host_launches_call_by_call_is_timed_with_it(mode: str, alone: bool, on_gpu: OnGpu) -> None:
+    assert on_gpu(single(CONV), {"mode": mode})[1].device_alone is alone
 
 
 def test_consecutive_calls_take_the_next_copy_and_copies_exceed_the_cache(on_gpu: OnGpu) -> None:

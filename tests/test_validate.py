@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.protocol import Done, Measured
+from agent.protocol import Done, Measured, Sampling
 from host import quality
+from host.bench import Bench, open_bench
 from host.calibration import error_metrics, fit, fit_scale, l2_bytes_of, predict
 from host.devices import choose_cpus, find_unit
+from host.engines import DEVICE_SAMPLING, ENGINES
 from host.report import save_picture, write_report
+from host.session import Batch
 from host.setting import Progress, Setting
-from host.truth import at_usual_speed
+from host.truth import NETWORK_SAMPLING, at_usual_speed, measure_networks
 from host.validate import Question, Validation, sample_networks, validate
 from lut_db.lut import Prices
 from lut_db.records import Calibration
@@ -128,6 +132,28 @@ def test_a_turn_beside_a_slow_sentinel_is_brought_to_usual_speed() -> None:
     reply = Measured("0", [[250, 250], [250]], 2, 5.0, 0, [0, 1_000_000], 0)
     looks = [(0, 1200), (1, 1190), (2, 5000)]
     assert at_usual_speed(reply, looks, 1000.0) == pytest.approx([100] * 3)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), DEVICE_SAMPLING], ids=["host", "device"])
+def test_quiet_moments_are_awaited_for_networks_as_long_as_for_operators(
+    sampling: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES, "fake", replace(ENGINES["fake"], sampling=sampling))
+    measure, asked = Bench.measure, list[Sampling]()
+
+    def recorded(bench: Bench, files: dict[str, str], seed: int, whole: bool, sampling: Sampling) -> Batch:
+        asked.append(sampling)
+        return measure(bench, files, seed, whole, sampling)
+
+    monkeypatch.setattr(Bench, "measure", recorded)
+    (graph,) = sample_networks("chamnet-mobile", 1, 0)
+    setting = Setting("fake", choose_cpus(1))
+    with (
+        open_store(tmp_path / "a.db") as store,
+        open_bench(store, find_unit("local-cpu"), setting, Progress()) as bench,
+    ):
+        measure_networks(bench, [graph], "chamnet-mobile", Progress(), 2)
+    assert asked == [replace(NETWORK_SAMPLING, gate_budget_ns=sampling.gate_budget_ns)] * 2
 
 
 def measured(*bursts: list[int]) -> Measured:

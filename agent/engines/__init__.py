@@ -11,6 +11,9 @@ and, where it tells no single samples, in place of open_model:
 
     summarise(path, options)            -> the ``summary`` of protocol.Measured; raises FellBack
 
+A Loaded model may have ``device_alone``: true where it tells the time of a device alone, whatever the host does. No
+sample is then dropped because the host was interrupted. All models of a batch are as its null model in this.
+
 Options are shared words: ``threads``, ``optimisation`` (all, none), ``entry`` (binding, run), ``xnnpack`` (on, off),
 ``settle`` (on; off for a model that is opened to be run once); engines have more of their own.
 """

@@ -87,6 +87,9 @@ class OpenModel:
     Runtime waits for the end of each replay, what passes while the host asks for one call after the other. With
     ``settle`` off, for a model that is only to be run once, no time is waited for that settles.
 
+    Attributes:
+        device_alone: which of the two it tells.
+
     Raises:
         FellBack: nodes would run elsewhere; EngineUnavailable: the provider does not start.
     """
@@ -108,10 +111,10 @@ class OpenModel:
             self._binding.bind_ortvalue_output(name, value)
         self._call = self._make_call(onnxruntime.RunOptions())
         self._ask_ns = self._settle(WARM_NS if options.get("settle", "on") == "on" else 0)
-        self._held = options.get("graph", "on") == "on" and not stopwatch.waits(self._call)
+        self.device_alone = options.get("graph", "on") == "on" and not stopwatch.waits(self._call)
 
     def run(self, loops: int) -> int:
-        return self._stopwatch.time_ns(self._call, loops, self._ask_ns, self._held)
+        return self._stopwatch.time_ns(self._call, loops, self._ask_ns, self.device_alone)
 
     def infer(self, arrays: List[Any]) -> List[Any]:
         import numpy as np

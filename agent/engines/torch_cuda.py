@@ -63,7 +63,11 @@ def open_model(path: str, options: Dict[str, Any]) -> "OpenModel":
 
 
 class OpenModel:
-    """A graph with its arguments on the GPU, warmed up, captured, and run until its time settled."""
+    """A graph with its arguments on the GPU, warmed up, captured, and run until its time settled.
+
+    Attributes:
+        device_alone: kernels follow one another without the host.
+    """
 
     def __init__(self, path: str, options: Dict[str, Any]) -> None:
         import torch
@@ -72,13 +76,14 @@ class OpenModel:
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
-        program = load_program(path)
-        program = program if _channels_last(program, options, tf32) else contiguous(program)
-        self._program = program._replace(arguments=[tensor.to(DEVICE) for tensor in program.arguments])
-        self._call = _compiled(program.call) if mode == "compile" else program.call
+        self._program = load_program(path, DEVICE)
+        if not _channels_last(self._program, options, tf32):
+            self._program = contiguous(self._program)
+        self._call = _compiled(self._program.call) if mode == "compile" else self._program.call
         self._copies = copies_of(self._program) if options.get("rotate", "on") == "on" else [self._program.arguments]
         self._warm_up()
-        region = Launched if mode == "eager" else Captured
+        self.device_alone = mode != "eager"
+        region = Captured if self.device_alone else Launched
         self._region: Region = region(self._call, self._copies)
         if options.get("settle", "on") == "on":
             settle(self._region.run)

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from agent.engines import EngineUnavailable, fill
+from agent.engines import POOL, EngineUnavailable, fill
 
 COMPILERS = ("g++", "c++", "clang++")
 _VERSION = re.compile(r"^__version__\s*=\s*'([^']+)'", re.MULTILINE)
@@ -55,8 +55,12 @@ def torch_build() -> Tuple[str, Optional[str]]:
     return version[1], cuda[1] if cuda else None
 
 
-def load_program(path: str) -> Program:
-    """Raises ValueError for a file whose graph takes more than tensors, and what PyTorch raises for a broken one."""
+def load_program(path: str, device: str = "cpu") -> Program:
+    """With its arguments on a device, where inputs are made.
+
+    Raises:
+        ValueError: its graph takes more than tensors; and what PyTorch raises for a broken file.
+    """
     import torch
 
     program = torch.export.load(path)
@@ -66,9 +70,9 @@ def load_program(path: str) -> Program:
     for index, (node, spec) in enumerate(zip(entries, program.graph_signature.input_specs)):
         if spec.target is None:
             inputs.append(index)
-            arguments.append(_filled(node.meta["val"]))
+            arguments.append(_filled(node.meta["val"], device))
         elif spec.target in stored:
-            arguments.append(stored[spec.target].detach())
+            arguments.append(stored[spec.target].detach().to(device))
         else:
             raise ValueError("a model must take weights and inputs alone, but {} takes {}".format(path, spec.target))
     operators = sum(node.op == "call_function" for node in nodes)
@@ -118,8 +122,11 @@ def as_arrays(outputs: Sequence[Any]) -> List[Any]:
     return [(tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy() for tensor in tensors]
 
 
-def _filled(like: Any) -> Any:
+def _filled(like: Any, device: str) -> Any:
+    """An input laid out as that one: what ``fill`` repeats, in the order of its memory, since reordering a large image
+    takes most of a second."""
     import torch
 
-    tensor = torch.empty_strided(tuple(like.shape), like.stride(), dtype=like.dtype)
-    return tensor.copy_(torch.from_numpy(fill(tuple(like.shape), "float32")))
+    size = 1 + sum((side - 1) * step for side, step in zip(like.shape, like.stride()))
+    values = torch.from_numpy(fill((POOL,), "float32")).to(device, like.dtype)
+    return values.repeat(-(-size // POOL))[:size].as_strided(tuple(like.shape), like.stride())

@@ -41,6 +41,7 @@ def main() -> None:
     faults = {"kill_at": rows(options.operators, 0.3), "unplug_at": rows(options.operators, 0.5), "repeat": True}
     trials: dict[str, dict[str, Any]] = {"one": {"units": 1}, "four": {"units": 4}, "faults": {"units": 4, **faults}}
     found: dict[str, dict[str, Any]] = {}
+    failure = ""
     with tempfile.TemporaryDirectory(prefix="chamnet-fleet-") as folder:
         for name, more in trials.items():
             if options.only in (None, name):
@@ -49,11 +50,21 @@ def main() -> None:
                 print(f"trial {name!r} runs ...", file=sys.stderr)
                 try:
                     found[name] = fleet_trial.start(how, into)
-                except subprocess.CalledProcessError as error:
-                    sys.exit(f"trial {name!r} failed: {error.stderr[-2000:]}")
+                except subprocess.SubprocessError as error:
+                    failure = f"trial {name!r} failed: {told_by(error)}"
+                    break
     show(found, options.operators)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
+    if failure:
+        sys.exit(failure)
+
+
+def told_by(error: subprocess.SubprocessError) -> str:
+    """The last words of a process that failed, or how long it took."""
+    if isinstance(error, subprocess.CalledProcessError):
+        return str(error.stderr)[-2000:]
+    return f"it must end within {LIMIT_S:.0f} s"
 
 
 def show(found: dict[str, dict[str, Any]], operators: int) -> None:

@@ -22,6 +22,7 @@ from host.fleet_split import OVERLAP
 from host.fleet_worker import Order
 from host.lease import who
 from host.show_fleet import show_status, show_sweep, sweep_progress, told_of
+from host.spread import db_anywhere
 from host.transport import Launch
 from lut_db.database import url_of
 from lut_db.store import open_store
@@ -155,7 +156,7 @@ def reached_by_all(db: str, there: Fleet, address: str) -> str:
     """The database's URL as every host may use it.
 
     Raises:
-        UsageError: it is a file, and units are on other hosts.
+        UsageError: it is a file, and units are on other hosts; or it is neither file nor server.
     """
     url = url_of(db)
     if not url.startswith("sqlite"):
@@ -168,10 +169,7 @@ def reached_by_all(db: str, there: Fleet, address: str) -> str:
             f"the file {make_url(url).database!r} and units on {', '.join(sorted(others))}; 'chamnet db copy' moves a "
             "file's content to a server"
         )
-    path = make_url(url).database
-    if not path or path == ":memory:":
-        raise UsageError(f"--db must be a file or a server, but got {db!r}")
-    return f"sqlite:///{Path(path).resolve()}"
+    return db_anywhere(db)
 
 
 def _each(asked: Asked) -> list[Asked]:

@@ -80,11 +80,15 @@ def _model_named(device: str) -> str:
 
 @dataclass(slots=True)
 class _State:
-    """What goes on in a sweep."""
+    """What goes on in a sweep.
+
+    Attributes:
+        idle_since_s: when a unit answered last, put off by the time that any was at work since.
+    """
 
     units: dict[str, Unit] = field(default_factory=dict)
     groups: dict[Kind, Group] = field(default_factory=dict)
-    heard_s: float = field(default_factory=time.monotonic)
+    idle_since_s: float = field(default_factory=time.monotonic)
 
 
 def run_sweep(
@@ -96,32 +100,47 @@ def run_sweep(
         order: without its lease, which is taken here.
 
     Raises:
-        DeviceUnavailable: no such unit is announced, or none works for too long before all is measured.
+        DeviceUnavailable: no such unit is announced, or none works for too long before all is measured; what was
+            is merged first.
         HostError: another process sweeps the same; no host reaches the database.
     """
-    state, beaten_s = _State(), time.monotonic()
+    state = _State()
     with _held(store, order, sweep) as held:
-        while True:
-            _see(fleet, state, sweep)
-            for group in state.groups.values():
-                group.judge(store)
-            _hand_out(fleet, state, held)
-            busy = {unit.errand: unit for unit in state.units.values() if unit.errand is not None}
-            if not busy and all(group.is_done for group in state.groups.values()) and _all_heard(state):
-                break
-            for errand in fleet.wait(list(busy), TICK_S):
-                _take_back(fleet, store, state, busy[errand], errand, sweep)
-            _raise_if_idle(state, sweep)
-            for unit in state.units.values():
-                tell(unit.name, unit.doing, unit.done, 0)
-            for group in state.groups.values():
-                tell(group.name, "operators", group.done, group.total)
-            if time.monotonic() - beaten_s > BEAT_S:
-                _beat(store, sweep, held.owner)
-                beaten_s = time.monotonic()
-        for group in state.groups.values():
-            group.finish(store)
+        try:
+            _measure_all(fleet, store, state, held, sweep, tell)
+        except DeviceUnavailable:
+            _finish(store, state)
+            raise
+        _finish(store, state)
     return list(state.groups.values())
+
+
+def _measure_all(fleet: Fleet, store: LutStore, state: _State, order: Order, sweep: Sweep, tell: Tell) -> None:
+    """Until nothing is left that any unit may measure. Raises DeviceUnavailable, HostError."""
+    beaten_s = time.monotonic()
+    while True:
+        _see(fleet, state, sweep)
+        for group in state.groups.values():
+            group.judge(store)
+        _hand_out(fleet, state, order)
+        busy = {unit.errand: unit for unit in state.units.values() if unit.errand is not None}
+        if not busy and all(group.is_done for group in state.groups.values()) and _all_heard(state):
+            return
+        for errand in _ended(fleet, state, list(busy)):
+            _take_back(fleet, store, state, busy[errand], errand, sweep)
+        _raise_if_idle(state, sweep)
+        for unit in state.units.values():
+            tell(unit.name, unit.doing, unit.done, 0)
+        for group in state.groups.values():
+            tell(group.name, "operators", group.done, group.total)
+        if time.monotonic() - beaten_s > BEAT_S:
+            _beat(store, sweep, order.owner)
+            beaten_s = time.monotonic()
+
+
+def _finish(store: LutStore, state: _State) -> None:
+    for group in state.groups.values():
+        group.finish(store)
 
 
 @contextmanager
@@ -184,6 +203,15 @@ def _hand_out(fleet: Fleet, state: _State, order: Order) -> None:
             unit.doing = "waits"
 
 
+def _ended(fleet: Fleet, state: _State, errands: list[Errand]) -> list[Errand]:
+    """Those that did by the next look; while units are at work, nobody's patience is tried."""
+    began_s = time.monotonic()
+    ended = fleet.wait(errands, TICK_S)
+    if errands:
+        state.idle_since_s += time.monotonic() - began_s
+    return ended
+
+
 def _take_back(fleet: Fleet, store: LutStore, state: _State, unit: Unit, errand: Errand, sweep: Sweep) -> None:
     """What an errand came to; of one that failed the operators go back."""
     try:
@@ -194,7 +222,7 @@ def _take_back(fleet: Fleet, store: LutStore, state: _State, unit: Unit, errand:
     if isinstance(answer, Refusal):
         unit.fail(answer.message, REST_S, LONGEST_REST_S, lacks_database=answer.database)
         return
-    state.heard_s = time.monotonic()
+    state.idle_since_s = time.monotonic()
     unit.errand, unit.failures = None, 0
     if isinstance(answer, Greeting):
         _enrol(store, state, unit, answer, sweep)
@@ -221,12 +249,18 @@ def _raise_if_idle(state: _State, sweep: Sweep) -> None:
     """Raises where no unit works for too long, or none can ever."""
     if any(unit.errand is not None for unit in state.units.values()):
         return
-    reasons = {unit.name: unit.reason for unit in state.units.values() if unit.reason}
-    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    told = "; ".join(f"{unit.name}: {reason}" for unit in state.units.values() if (reason := _why_idle(unit)))
     if state.units and all(unit.lacks_database and unit.group is None for unit in state.units.values()):
         raise HostError(f"every host must reach the database, but none does: {told}")
-    if time.monotonic() - state.heard_s > sweep.patience_s:
+    if time.monotonic() - state.idle_since_s > sweep.patience_s:
         raise DeviceUnavailable(
-            f"a unit must work, but for {sweep.patience_s:.0f} s none did: {told}; what was measured is stored, the "
-            "same command goes on from there"
+            f"a unit must work, but for {sweep.patience_s:.0f} s none did: {told}; what was measured is stored and "
+            "merged, the same command goes on from there"
         )
+
+
+def _why_idle(unit: Unit) -> str:
+    """Why it failed last, is gone or refused; "" where it may work."""
+    if unit.reason or not unit.there:
+        return unit.reason or "its host is gone"
+    return unit.group.verdict.refused.get(unit.name, "") if unit.group else ""

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,10 @@ class Factor:
         """What the unit's times are divided by: 1 where the units may as well be alike."""
         return 1.0 if self.low <= 1 <= self.high else self.factor
 
+    def times(self, scale: float) -> Factor:
+        """The same against units whose middle is so many times lower."""
+        return Factor(self.factor * scale, self.low * scale, self.high * scale, self.operators)
+
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "applied": self.applied}
 
@@ -65,24 +70,29 @@ class Verdict:
 
 
 def judge(
-    tables: Mapping[str, Latencies], away: Mapping[str, Factor | None], limit: float, least: int = LEAST
+    tables: Mapping[str, Latencies],
+    known: Mapping[str, Factor],
+    limit: float,
+    least: int = LEAST,
+    away: Collection[str] = (),
 ) -> Verdict:
     """Compares units by what all of them have measured.
 
     Args:
         tables: each unit's latencies of what it has settled; where none can tell who is usual, the fuller one counts.
-        away: those of the units that are not here, with the factors that they had: one with too little in common keeps
-            its own.
+        known: the factors that units had.
         limit: how far a factor may be from 1.
         least: operators in common that a comparison needs.
+        away: units that are not here; one with too little in common keeps the factor that it had, on the new ones'
+            scale.
     """
     kept, refused, left = dict[str, Factor](), dict[str, str](), dict(tables)
     while len(left) > 1:
         common = set.intersection(*(set(latencies) for latencies in left.values()))
         if len(common) < least:
             unit = _least_alike(left, away)
-            if known := away.get(unit):
-                kept[unit] = known
+            if unit in away and unit in known:
+                kept[unit] = known[unit]
             else:
                 refused[unit] = f"it must have {least} operators in common with the others, but has {len(common)}"
             del left[unit]
@@ -92,10 +102,18 @@ def judge(
         factors = _factors(compared, np.median)
         unit = max(left, key=lambda name: (round(_distance(factors[name]), 9), -len(left[name]), name))
         if _distance(factors[unit]) <= math.log1p(limit):
-            return Verdict({**kept, **_factors(compared, np.mean)}, refused)
+            return Verdict(_joined(kept, _factors(compared, np.mean), known), refused)
         refused[unit] = _why(factors[unit], limit, len(left))
         del left[unit]
-    return Verdict({**kept, **{unit: away.get(unit) or ALONE for unit in left}}, refused)
+    alone = {unit: known.get(unit, ALONE) if unit in away else ALONE for unit in left}
+    return Verdict(_joined(kept, alone, known), refused)
+
+
+def _joined(kept: Mapping[str, Factor], new: Mapping[str, Factor], known: Mapping[str, Factor]) -> dict[str, Factor]:
+    """Kept factors, which are against the middle of other units, put against that of the new ones; and these."""
+    ratios = [math.log(factor.factor / known[unit].factor) for unit, factor in new.items() if unit in known]
+    scale = math.exp(fmean(ratios)) if ratios else 1.0
+    return {**{unit: factor.times(scale) for unit, factor in kept.items()}, **new}
 
 
 def _least_alike(tables: Mapping[str, Latencies], away: Collection[str]) -> str:

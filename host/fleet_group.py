@@ -73,6 +73,11 @@ class Unit:
         return self.announced.name
 
     @property
+    def takes_part(self) -> bool:
+        """Whether it is waited for to be compared: its host is there, and it did not fail at the overlap."""
+        return self.there and not (self.overlap and self.failures)
+
+    @property
     def is_free(self) -> bool:
         return self.there and self.errand is None and time.monotonic() >= self.rest_until_s
 
@@ -213,9 +218,9 @@ class Group:
         self.queue.extendleft(item for item in reversed(chunk.items) if not self._is_given_up(item))
 
     def judge(self, store: LutStore) -> None:
-        """Once every unit that is there has measured the overlap; what units measured that no longer count is handed
+        """Once every unit that takes part has measured the overlap; what units measured that no longer count is handed
         out again."""
-        if self.judged or any(unit.overlap and unit.there for unit in self.members.values()):
+        if self.judged or any(unit.overlap and unit.takes_part for unit in self.members.values()):
             return
         before, self.verdict, self.judged = self.verdict, self._verdict(store), True
         if self.verdict.refused.keys() != before.refused.keys():
@@ -231,7 +236,7 @@ class Group:
         self.seconds = time.monotonic() - self.started_s
 
     def _verdict(self, store: LutStore) -> Verdict:
-        here = [unit.name for unit in self.members.values() if unit.there]
+        here = [unit.name for unit in self.members.values() if unit.takes_part]
         return judge_tables(store, self.kind, here, self.limit, min(LEAST, max(1, len(self.overlap))))
 
     def _requeue(self, store: LutStore) -> None:

@@ -71,12 +71,16 @@ def judge_tables(store: LutStore, kind: Kind, here: Collection[str], limit: floa
     """
     found = {target.device: _settled(store, target, kind.passes) for target in own_tables(store, kind)}
     tables = {unit: latencies for unit, latencies in found.items() if latencies}
-    known = _known_factors(store, kind)
-    return judge(tables, {unit: known.get(unit) for unit in tables if unit not in here}, limit, least)
+    return judge(tables, _known_factors(store, kind), limit, least, tables.keys() - set(here))
 
 
 def merge(store: LutStore, kind: Kind, verdict: Verdict) -> int:
-    """Makes the merged table anew; returns its measurements. Factors and refusals go into its device's facts."""
+    """Makes the merged table anew; returns its measurements. Factors and refusals go into its device's facts.
+
+    Where no unit has settled anything, there is no such table.
+    """
+    if not verdict.factors:
+        return 0
     tables = {target.device: target for target in own_tables(store, kind)}
     portions = [
         Portion(

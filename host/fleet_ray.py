@@ -6,28 +6,20 @@ in the cluster runs programs on all hosts: its token is asked for, see ``docs/fl
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from host.errors import HostError, UsageError
+from host.errors import HostError
+from lut_db.errors import LutError
+from search.evaluators.ray_cluster import connected, prepare
 
 UNIT, DEVICE = "unit:", "device:"
 REACHED = "="
 """Between a unit's name and what it is found by there, where that is another: ``unit:pi4@shelf=ssh:pi@shelf``."""
-ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}  # fmt: skip
-"""For Ray, where the person has not set it: nobody in without the token, nothing sent home."""
-
-
-ANSWER_S = 5.0
+START = "'chamnet fleet head' starts one, 'chamnet fleet join ADDRESS' joins one"
 
 
 class HostGone(HostError):
@@ -85,13 +77,9 @@ def resources_of(units: Sequence[tuple[str, str]]) -> dict[str, float]:
 
 
 def prepare_ray() -> None:
-    """To be called before Ray is imported for the first time. Raises UsageError where it is not installed."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        raise UsageError("a fleet needs Ray, but it is not installed; pip install 'chamnet[fleet]'") from None
+    """To be called before Ray is imported for the first time. Raises HostError where it is not installed."""
+    with _told():
+        prepare()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,43 +174,21 @@ def open_fleet(address: str = "") -> Iterator[Fleet]:
     What Ray has to say meanwhile, of a host that died for instance, goes to standard error.
 
     Raises:
-        UsageError: Ray is not installed.
-        HostError: there is no cluster.
+        HostError: there is no cluster, it does not let this process in, or Ray is not installed.
     """
-    prepare_ray()
-    import ray
-
-    if ray.is_initialized():
+    with ExitStack() as stack:
+        with _told():
+            stack.enter_context(connected(address or "auto", START))
         yield Fleet()
-        return
-    _require_answer(address)
-    try:
-        ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise HostError(
-            f"a fleet must run here, but got: {_last_line(str(error))}; 'chamnet fleet head' starts one, "
-            "'chamnet fleet join ADDRESS' joins one"
-        ) from None
-    try:
-        with redirect_stdout(sys.stderr):
-            yield Fleet()
-    finally:
-        ray.shutdown()
 
 
-def _require_answer(address: str) -> None:
-    """Raises HostError at once where nobody listens, which Ray would try for minutes."""
-    if not address:
-        return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise UsageError(f"--address must read like 192.168.0.1:6379, but got {address!r}")
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with a cluster, as an error of the host."""
     try:
-        socket.create_connection((host, int(port)), ANSWER_S).close()
-    except OSError as error:
-        raise HostError(
-            f"a fleet must answer at {address}, but got: {error}; 'chamnet fleet head' starts one"
-        ) from None
+        yield
+    except LutError as error:
+        raise HostError(str(error)) from None
 
 
 def _last_line(text: str) -> str:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from host import fleet, fleet_worker
+from benchmarks.fleet import main as benchmark
+from host import fleet, fleet_group, fleet_worker
 from host.cli_fleet import reached_by_all
 from host.cli_options import Asked
 from host.errors import DeviceUnavailable, HostError, UsageError
 from host.fleet import Sweep, run_sweep
 from host.fleet_factors import MOST, judge
 from host.fleet_group import Group
-from host.fleet_ray import Announced, Errand, HostGone, resources_of
+from host.fleet_ray import Announced, Errand, HostGone, open_fleet, resources_of
 from host.fleet_split import Item, as_workload, overlap_of, take
 from host.fleet_worker import Greeting, Order, Refusal
 from host.setting import Summary, Workload
@@ -29,10 +36,11 @@ from host.transport import Launch
 from lut_db.errors import StoreUnavailable
 from lut_db.leases import LeaseStore
 from lut_db.lut import how_to_measure
-from lut_db.records import Device, Lowering, Measurement, Session, Target
+from lut_db.records import MERGED, Device, Lowering, Measurement, Session, Target
 from lut_db.store import LutStore, open_store
 from ops_catalog.ops import make_op
 from ops_catalog.spec import NativeOp, OpSpec, TensorSpec
+from search.evaluators.ray_cluster import ENVIRONMENT
 from tests import fleet_trial
 from tests.fleet_trial import How
 from tests.virtual_phone.availability import missing
@@ -61,6 +69,7 @@ class Pretended:
         unexportable: one that is refused.
         instead: what is answered to a unit's errand of that number, of which the first is to greet.
         slow: how often such an errand is waited for in vain.
+        tick: is called whenever the sweep waits.
     """
 
     store: LutStore
@@ -76,6 +85,7 @@ class Pretended:
     answers: dict[int, Any] = field(default_factory=dict)
     waits: dict[int, int] = field(default_factory=dict)
     address: str = "10.0.0.1"
+    tick: Callable[[], None] = lambda: None
 
     def units(self) -> dict[str, Announced]:
         left = [name for name in self.factors if self.ends.get(name, 1) > 0]
@@ -92,6 +102,7 @@ class Pretended:
         return errand
 
     def wait(self, errands: Sequence[Errand], limit_s: float) -> list[Errand]:
+        self.tick()
         ended = [errand for errand in errands if self.waits[errand.reference] <= 0]
         for errand in errands:
             self.waits[errand.reference] -= 1
@@ -155,6 +166,28 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LutStore]
         yield opened
 
 
+@dataclass
+class Clock:
+    """Passes only when it is told to, by 100 s."""
+
+    now_s: float = field(default_factory=time.monotonic)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def tick(self) -> None:
+        self.now_s += 100.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The sweep's."""
+    clock = Clock()
+    for module in (fleet, fleet_group):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
 def noisy(factors: dict[str, float]) -> dict[str, dict[str, float]]:
     rng = np.random.default_rng(0)
     return {
@@ -213,10 +246,27 @@ def test_a_unit_that_is_away_makes_room_for_those_that_are_here() -> None:
     parts = {"here": keys[:150], "also": keys[:30], "away": keys[100:]}
     shared = {unit: {key: tables[unit][key] for key in part} for unit, part in parts.items()}
     known = judged({"away": 1.05, "x": 1.0}).factors["away"]
-    verdict = judge(shared, {"away": known}, 0.1)
+    verdict = judge(shared, {"away": known}, 0.1, away={"away"})
     assert verdict.factors["away"] == known
     assert verdict.factors["also"].operators == 30
-    assert set(judge(shared, {"away": None}, 0.1).refused) == {"away"}
+    assert set(judge(shared, {}, 0.1, away={"away"}).refused) == {"away"}
+
+
+def test_a_factor_that_is_kept_is_put_on_the_scale_of_the_new_ones() -> None:
+    """The others are compared with another unit than before, so their middle is another."""
+    before = judged({"a": 1.0, "b": 1.0, "away": 1.06}).factors
+    tables = noisy({"a": 1.0, "b": 1.0, "away": 1.06, "new": 1.08})
+    keys = list(tables["a"])
+    parts = {"a": keys, "b": keys, "away": keys[:50], "new": keys[50:]}
+    shared = {unit: {key: tables[unit][key] for key in part} for unit, part in parts.items()}
+    after = judge(shared, before, 0.1, away={"away"}).factors
+    for unit, true in (("b", 1.0), ("away", 1.06), ("new", 1.08)):
+        assert after[unit].factor / after["a"].factor == pytest.approx(true, abs=0.003)
+    kept, old = after["away"], before["away"]
+    assert (kept.low / kept.factor, kept.high / kept.factor) == pytest.approx(
+        (old.low / old.factor, old.high / old.factor)
+    )
+    assert kept.operators == old.operators
 
 
 def test_a_comparison_takes_no_more_operators_than_it_needs() -> None:
@@ -341,6 +391,56 @@ def test_a_sweep_ends_where_none_but_refused_units_are_there(store: LutStore) ->
     assert set(group.verdict.refused) == {C}
     assert len(group.left) == len(OTHERS) - 30
     assert keys_of(OPERATORS) == merged_ns(store, group).keys()
+
+
+def test_what_was_measured_is_merged_where_good_units_left_and_only_a_refused_one_is_there(
+    store: LutStore, clock: Clock
+) -> None:
+    there = Pretended(store, {A: 1.0, B: 1.0, C: 1.4}, ends={A: 3, B: 3}, tick=clock.tick)
+    with pytest.raises(DeviceUnavailable, match=f"for 250 s none did: {A}: it has ended; .*{C}: its factor must"):
+        swept(store, there, patience_s=250.0)
+    (merged,) = (target for target in store.targets() if MERGED in target.options)
+    measured = {entry.key: entry.latency_ns for entry in store.lut(merged).entries}
+    assert measured == {op.key: LATENCIES[op.key] for op in overlap_of(WORKLOAD, 0.05, 0)}
+
+
+def test_units_are_judged_without_one_that_only_fails(
+    store: LutStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "REST_S", 60.0)
+    instead = {(D, number): HostGone("it has ended") for number in range(1, 99)}
+    there = Pretended(store, {A: 1.0, B: 1.0, C: 1.4, D: 1.0}, instead=instead, tick=clock.tick)
+    (group,) = swept(store, there)
+    assert set(group.verdict.refused) == {C}
+    assert group.left == []
+
+
+def test_a_unit_that_only_fails_gives_way_to_one_that_works_whatever_it_measured_before(
+    store: LutStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, target_of(D), OTHERS)
+    monkeypatch.setattr(fleet, "REST_S", 60.0)
+    instead = {(D, number): HostGone("it has ended") for number in range(1, 99)}
+    (group,) = swept(store, Pretended(store, {A: 1.0, D: 1.0}, instead=instead, tick=clock.tick))
+    assert set(group.verdict.refused) == {D}
+    assert group.left == []
+
+
+def test_patience_is_not_tried_while_a_unit_is_at_work(store: LutStore, clock: Clock) -> None:
+    instead, slow = {(A, 1): HostGone("it has ended")}, {(A, 1): 9}
+    there = Pretended(store, {A: 1.0}, instead=instead, slow=slow, tick=clock.tick)
+    (group,) = swept(store, there, patience_s=250.0)
+    assert (group.members[A].failed, group.left) == (1, [])
+
+
+def test_patience_ends_where_a_unit_only_fails_and_no_empty_table_is_left(
+    store: LutStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "REST_S", 60.0)
+    instead = {(A, number): HostGone("it has ended") for number in range(1, 99)}
+    with pytest.raises(DeviceUnavailable, match=f"for 250 s none did: {A}: it has ended"):
+        swept(store, Pretended(store, {A: 1.0}, instead=instead, tick=clock.tick), patience_s=250.0)
+    assert not any(MERGED in target.options for target in store.targets())
 
 
 def test_a_unit_that_is_away_keeps_its_part_of_the_merged_table(store: LutStore) -> None:
@@ -522,6 +622,82 @@ def test_a_file_is_no_database_for_several_hosts(store: LutStore, tmp_path: Path
     assert reached_by_all("postgresql+psycopg://server/db", there, "") == "postgresql+psycopg://server/db"
     there.address = "10.0.0.2"
     assert reached_by_all(str(tmp_path / "lut.db"), there, "") == f"sqlite:///{tmp_path}/lut.db"
+    with pytest.raises(UsageError, match="that other hosts or processes use must be a file or a server"):
+        reached_by_all("sqlite://", there, "")
+
+
+class NoToken(Exception):
+    """What Ray raises is an error of its own."""
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]]:
+    """What a stand-in for Ray was asked to join, and its environment; it lets nobody in."""
+    asked: list[tuple[str, dict[str, str]]] = []
+
+    def refuse(address: str, **named: object) -> None:
+        asked.append((address, {name: os.environ[name] for name in ENVIRONMENT}))
+        raise NoToken("no token was found. Ensure that\n\nand more")
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=refuse, exceptions=SimpleNamespace(RayError=NoToken))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    for name in ENVIRONMENT:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return asked
+
+
+def test_a_fleet_that_lets_nobody_in_without_its_token_is_one_line(joined: list[tuple[str, dict[str, str]]]) -> None:
+    told = r": no token was found; 'chamnet fleet head' .*~/.ray/auth_token"
+    with pytest.raises(HostError, match=told) as caught, open_fleet():
+        pass
+    assert "\n" not in str(caught.value)
+    assert joined == [("auto", ENVIRONMENT)]
+
+
+def test_a_fleet_that_does_not_answer_is_not_waited_for(joined: list[tuple[str, dict[str, str]]]) -> None:
+    told = r"must answer at 127.0.0.1:1, but: .*; 'chamnet fleet head' starts one"
+    with pytest.raises(HostError, match=told), open_fleet("127.0.0.1:1"):
+        pass
+    assert joined == []
+
+
+def test_a_fleet_without_ray_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for name in ENVIRONMENT:
+        monkeypatch.setenv(name, "")
+    with pytest.raises(HostError, match=r"pip install 'chamnet\[fleet\]'"), open_fleet():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (subprocess.TimeoutExpired("trial", 1.0), "must end within"),
+        (subprocess.CalledProcessError(1, "trial", stderr="out of memory"), "out of memory"),
+    ],
+)
+def test_what_the_benchmark_found_before_a_trial_failed_is_shown_and_written(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+    message: str,
+) -> None:
+    first = {"seconds": 1234.0, "units": [{}], "given_back": 0, "left": 0}
+    one = {"first": [first], "faults": [], "lost": 0, "doubled": 0}
+
+    def start(how: How, into: Path) -> dict[str, Any]:
+        if how.units > 1:
+            raise failure
+        return one
+
+    monkeypatch.setattr(fleet_trial, "start", start)
+    monkeypatch.setattr(sys, "argv", ["fleet", "--json", str(tmp_path / "told.json")])
+    with pytest.raises(SystemExit, match=f"trial 'four' failed: .*{message}"):
+        benchmark()
+    assert json.loads((tmp_path / "told.json").read_text()) == {"one": one}
+    assert "1234" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray (pip install 'chamnet[fleet]')")

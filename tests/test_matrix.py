@@ -6,15 +6,19 @@ import csv
 import json
 import platform
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from host import matrix as host_matrix
 from host import show
 from host.errors import HostError, UsageError
 from host.matrix import run_matrix, show_matrix
@@ -25,6 +29,7 @@ from lut_db.records import MERGED, Device, LutEntry, Measurement, Session, Targe
 from lut_db.samples import open_samples
 from lut_db.store import LutStore, open_store
 from ops_catalog.spec import NativeOp
+from search import matrix as search_matrix
 from search.evolution import Effort
 from search.limits import Limit
 from search.matrix import Bill, Found, Row, best_within, search_row
@@ -233,8 +238,71 @@ def test_a_row_for_other_hosts_names_its_files_from_the_root(tmp_path: Path, mon
     row = from_anywhere(Row("lut.db", server, "own.toml@b4", "key", (1.0,)))
     assert row == Row(f"sqlite:///{here}/lut.db", server, f"{here}/own.toml@b4", "key", (1.0,))
     assert from_anywhere(row) == row
-    with pytest.raises(UsageError, match="must be a file or a server with --address, but got 'sqlite://'"):
+    with pytest.raises(UsageError, match="must be a file or a server, but got 'sqlite://'"):
         from_anywhere(Row("sqlite://", server, "macro", "key", (1.0,)))
+
+
+@dataclass
+class Here:
+    """What is asked of Ray, done at once in this process."""
+
+    answers: list[Any] = field(default_factory=list)
+    exceptions = SimpleNamespace(RayError=RuntimeError)
+
+    def remote(self, work: Callable[..., Any]) -> Any:
+        return SimpleNamespace(remote=lambda *given: self._put(work(*given)))
+
+    def wait(self, waiting: list[int]) -> tuple[list[int], list[int]]:
+        return waiting[-1:], waiting[:-1]
+
+    def get(self, number: int) -> Any:
+        return self.answers[number]
+
+    def _put(self, answer: Any) -> int:
+        self.answers.append(answer)
+        return len(self.answers) - 1
+
+
+OWN = """
+resolution = 16
+classes = 3
+[stem]
+channels = 8
+[[stage]]
+block = "inverted_residual"
+channels = [8, 12]
+expansion = [1, 2]
+depth = [1, 2]
+stride = 2
+"""
+
+
+def test_a_cluster_is_told_where_a_space_lies_and_a_person_what_was_typed(
+    capfd: pytest.CaptureFixture[str], db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def searched(row: Row) -> Found:
+        asked.append(row.space)
+        return Found(row.space, row.target, TARGET.name, row.limits_ms, (None,) * len(row.limits_ms), "no network")
+
+    folder = Path(db).parent
+    (folder / "own.toml").write_text(OWN)
+    monkeypatch.chdir(folder)
+    monkeypatch.setitem(sys.modules, "ray", Here())  # type: ignore[arg-type]
+    monkeypatch.setattr(host_matrix, "connected", lambda address: nullcontext())
+    monkeypatch.setattr(host_matrix, "room", lambda *needed: 1)
+    monkeypatch.setattr(search_matrix, "search_row", searched)
+    typed = ("own.toml", "own.toml@b2")
+    _, out, err = run(
+        capfd, "search", "--space", ",".join(typed), "--targets", TARGET.name, "--limits", LIMITS, "--db", "lut.db",
+        "--address", "auto", "--out", "out", "--json",
+    )  # fmt: skip
+    assert asked == [f"{folder}/{space}" for space in typed], err
+    assert [row["space"] for row in json.loads(out)["rows"]] == list(typed)
+    with (folder / "out/matrix.csv").open() as file:
+        assert list(dict.fromkeys(line["space"] for line in csv.DictReader(file))) == list(typed)
+    assert str(folder) not in (folder / "out/fronts.html").read_text()
 
 
 @pytest.mark.parametrize("lacking", ["db", "samples_db", "space"])

@@ -11,38 +11,43 @@ from contextlib import contextmanager, redirect_stdout
 
 from lut_db.errors import LutError
 
-ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
-"""For Ray, where the person has not set it: nobody in without the token, nothing sent home."""
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}  # fmt: skip
+"""For Ray, where the person has not set it: nobody in without the token, nothing sent home, and GPUs stay visible to
+what asks for none, as in newer versions."""
 
+START = "start one with 'ray start'"
 LESS = "ask for less with --cpus-each and --gpus-each"
 ANSWER_S = 5.0
 """How long the head of a cluster may take to take a connection."""
 
 
 @contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str, start: str = START) -> Iterator[None]:
     """While it is open, this process is joined to a cluster; one that it had joined before is used as it is.
 
     What Ray has to say meanwhile goes to standard error.
 
     Args:
         address: HOST:PORT of the head, "auto" for the cluster of this machine, "" to start one here.
+        start: what the person is told who has none.
 
     Raises:
         LutError: there is no such cluster, it does not let this process in, or Ray is not installed.
     """
-    _prepare()
+    prepare()
     import ray
 
     if ray.is_initialized():
         yield
         return
-    _check(address)
+    _check(address, start)
     dashboard = None if address else False
     try:
         ray.init(address or "local", include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        raise _not_joined(address, str(error)) from None
+        raise _not_joined(address, str(error), start) from None
     try:
         with redirect_stdout(sys.stderr):
             yield
@@ -50,8 +55,8 @@ def connected(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _prepare() -> None:
-    """Ray reads its environment when it is first imported."""
+def prepare() -> None:
+    """To be called before Ray is first imported, which reads its environment. Raises LutError: it is not installed."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -60,17 +65,18 @@ def _prepare() -> None:
         raise LutError("a cluster must have Ray, but it is not installed; pip install 'chamnet[fleet]'") from None
 
 
-def _not_joined(address: str, reason: str) -> LutError:
+def _not_joined(address: str, reason: str, start: str) -> LutError:
     told = (reason.strip() or "no reason").splitlines()[0].partition(". ")[0]
     if not address:
         return LutError(f"Ray must start here, but: {told}; see its logs in /tmp/ray")
+    place = "on this computer" if address == "auto" else f"at {address}"
     return LutError(
-        f"a Ray cluster must answer at {address}, but: {told}; it must be of the same version of Ray, and its token be "
-        "in ~/.ray/auth_token here, too (RAY_AUTH_MODE=disabled where it asks for none)"
+        f"a Ray cluster must answer {place}, but: {told}; {start}; one that runs must be of the same version of Ray, "
+        "and its token be in ~/.ray/auth_token here, too (RAY_AUTH_MODE=disabled where it asks for none)"
     )
 
 
-def _check(address: str) -> None:
+def _check(address: str, start: str) -> None:
     """Ray ends the whole process where nobody answers, so knock first."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not address or address == "auto":
@@ -80,7 +86,7 @@ def _check(address: str) -> None:
             raise LutError(f"--address must be auto or HOST:PORT, but got {address!r}")
         socket.create_connection((host, int(port)), ANSWER_S).close()
     except (OSError, OverflowError) as error:
-        raise LutError(f"a Ray cluster must answer at {address}, but: {error}; start one with 'ray start'") from None
+        raise LutError(f"a Ray cluster must answer at {address}, but: {error}; {start}") from None
 
 
 def room(cpus_each: float, gpus_each: float, of: str = "training", advice: str = LESS) -> int:

@@ -21,7 +21,7 @@ import platform
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -186,13 +186,24 @@ def _skipped(part: Part, why: str) -> dict[str, Any]:
 def run_limited(command: Iterable[str], limit_s: float, output: IO[str], errors: IO[str]) -> int | None:
     """Its exit status; None where it had to be ended, with all that it started."""
     environment = {**os.environ, UNTIL: str(time.monotonic() + limit_s - MARGIN_S)}
-    running = subprocess.Popen(list(command), stdout=output, stderr=errors, env=environment, start_new_session=True)
+    with _interruptible():
+        running = subprocess.Popen(list(command), stdout=output, stderr=errors, env=environment, start_new_session=True)
     try:
         return running.wait(limit_s)
     except subprocess.TimeoutExpired:
         return None
     finally:
         _end(running)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """What is started meanwhile hears SIGINT, also where a shell's background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _end(running: subprocess.Popen[bytes]) -> None:

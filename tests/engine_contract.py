@@ -29,7 +29,7 @@ from ops_catalog.ops.contract import Array
 from ops_catalog.spec import Graph, OpSpec
 from search.spaces import SPACES, space_named
 from tests.float64 import Round, evaluate64, quantised
-from tests.test_ops import CASES, LOOSE, draw_inputs, make
+from tests.test_ops import CASES, LOOSE, VNNI, draw_inputs, make
 
 OPERATORS = 100
 BATCHES = 12
@@ -38,7 +38,6 @@ DTYPES = ("float32", "float16", "bfloat16", "int8")
 ONCE = {"settle": "off"}
 """Options of a model that is opened to be run once: it is not waited until its time has settled."""
 SATURATING = frozenset({"onnxruntime", "openvino"})
-VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 def time_is_left() -> bool:

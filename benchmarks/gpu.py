@@ -250,7 +250,9 @@ def _last_words(*paths: Path) -> str:
 
 
 def _write(folder: Path, told: dict[str, Any]) -> None:
-    (folder / RESULTS).write_text(json.dumps(told, indent=1) + "\n")
+    partial = folder / f"{RESULTS}.partial"
+    partial.write_text(json.dumps(told, indent=1) + "\n")
+    partial.replace(folder / RESULTS)
     (folder / "gpu.md").write_text(markdown(told) + "\n")
 
 

@@ -45,7 +45,7 @@ from search.cells import build_cells
 from search.evolution import Effort
 from search.samples import read_csv
 from search.spaces import space_named
-from search.spaces.space import SearchSpace
+from search.spaces.space import SearchSpace, fixed_genes
 
 SPACE = "chamnet-res"
 RESNETS = "resnet-50,resnet-101,resnet-152"
@@ -81,8 +81,7 @@ def compare(store: LutStore, unit: Unit, setting: Setting, asked: argparse.Names
     """Measures, chooses, and measures what was chosen. Raises HostError, LutError, SpecError."""
     suffix, progress = batch_suffix(asked.batch), Progress()
     space = space_named(f"{SPACE}{suffix}")
-    fixed = dict(asked.fix)
-    within = space.narrowed(fixed)
+    within = space.narrowed(asked.fix)
     names = tuple(f"{name}{suffix}" for name in asked.named.split(","))
     _say("operators")
     profile(store, unit, setting, _workload(within, asked), progress)
@@ -92,7 +91,7 @@ def compare(store: LutStore, unit: Unit, setting: Setting, asked: argparse.Names
     named = {result.graph.name: result for result in validation.results if result.role == "named"}
     latencies = {name: result.measured_ns / 1e6 for name, result in named.items()}
     _say(f"networks at {', '.join(f'{ms:.2f} ms' for ms in latencies.values())}")
-    chosen = _choose(store, validation.target, space, fixed, latencies, asked)
+    chosen = _choose(store, validation.target, space, latencies, asked)
     if not chosen:
         raise HostError("some network must be at the latency of a ResNet, but none is; widen --fix")
     graphs = [space.decode(choice.genome, setting.dtype) for choice in chosen]
@@ -116,17 +115,16 @@ def _workload(within: SearchSpace, asked: argparse.Namespace) -> Workload:
 
 
 def _choose(
-    store: LutStore, target: str, space: SearchSpace, fixed: dict[str, tuple[int, ...]],
-    latencies_ms: dict[str, float], asked: argparse.Namespace,
-) -> list[Choice]:  # fmt: skip
+    store: LutStore, target: str, space: SearchSpace, latencies_ms: dict[str, float], asked: argparse.Namespace
+) -> list[Choice]:
     effort = Effort(asked.population, asked.generations)
     if asked.samples is None:
-        cost = cost_model(store, build_cells(space.narrowed(fixed)), target)
+        cost = cost_model(store, build_cells(space.narrowed(asked.fix)), target)
         return most_arithmetic(cost, latencies_ms, asked.candidates, resnet_genomes(), asked.seed, effort)
     found = read_csv(space.plain, asked.samples, "accuracy_percent", asked.dataset, "as in the file")
     for line, reason in found.refused:
         _say(f"line {line} of {asked.samples}: {reason}")
-    return most_accurate(store, target, space, fixed, found.samples, latencies_ms, asked.seed, effort)
+    return most_accurate(store, target, space, asked.fix, found.samples, latencies_ms, asked.seed, effort)
 
 
 def _resnet(graph: Graph, predicted_ms: float, measured_ms: float, batch: int) -> Row:
@@ -187,12 +185,12 @@ def write_html(path: Path, title: str, rows: Sequence[Row], by: str) -> None:
 
 def main() -> None:
     asked = arguments()
-    unit = find_unit(asked.device, Launch(asked.agent_python))
     options = Asked(
         asked.engine, asked.dtype, str(asked.threads), asked.cpus, asked.seed, options=asked.engine_option
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, open_store(asked.db or Path(folder) / "lut.db") as store:
         try:
+            unit = find_unit(asked.device, Launch(asked.agent_python))
             (setting,) = settings_of(unit, options)
             validation, rows = compare(store, unit, setting, asked)
         except (HostError, LutError, SpecError) as error:
@@ -227,9 +225,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cpus", default="")
     parser.add_argument("--named", default=RESNETS)
-    parser.add_argument(
-        "--fix", action="append", type=gene_values, default=[], help="GENE=VALUE[,VALUE]: candidates of these only"
-    )
+    parser.add_argument("--fix", action="append", default=[], help="GENE=VALUE[,VALUE]: candidates of these only")
     parser.add_argument(
         "--profile-networks", type=int, default=0, help="measure the operators of so many random ones; 0 for all"
     )
@@ -249,19 +245,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--picture", type=Path)
     asked = parser.parse_args()
     try:
-        space_named(SPACE).narrowed(dict(asked.fix))
+        asked.fix = fixed_genes(asked.fix)
+        space_named(SPACE).narrowed(asked.fix)
     except SpecError as error:
         parser.error(str(error))
     return asked
-
-
-def gene_values(text: str) -> tuple[str, tuple[int, ...]]:
-    """``c4=1024,2048`` as a name and its values. Raises argparse.ArgumentTypeError."""
-    gene, _, values = text.partition("=")
-    try:
-        return gene, tuple(map(int, values.split(",")))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"it must read like resolution=192,224, but got {text!r}") from None
 
 
 if __name__ == "__main__":

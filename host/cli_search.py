@@ -35,6 +35,7 @@ from search.matrix import Row
 from search.result import Candidate, SearchResult, export_winner, write_front
 from search.run import Question, search
 from search.spaces import space_named
+from search.spaces.space import fixed_genes
 
 Space = Annotated[str, typer.Option(help="a search space, or a TOML file that describes one; several with --targets")]
 
@@ -117,7 +118,7 @@ def search_command(
         _check_limits(bounds, targets)
         _check_sources(targets, emulated)
         question = Question(
-            chosen, tuple(targets), tuple(bounds), sweep, _fixed(fix or []), predictor, recipe, risk, seed,
+            chosen, tuple(targets), tuple(bounds), sweep, fixed_genes(fix or []), predictor, recipe, risk, seed,
             Effort(population, generations), interpolate,
         )  # fmt: skip
         with open_samples(samples_db or db) as samples:
@@ -230,16 +231,6 @@ def _sweep(text: str) -> tuple[float, ...]:
     if not 0 < low < high < float("inf"):
         raise UsageError(f"--limits must go up from above 0, but got {text!r}")
     return tuple(low + (high - low) * i / (int(parts[2]) - 1) for i in range(int(parts[2])))
-
-
-def _fixed(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    found = {}
-    for text in texts:
-        name, _, values = text.partition("=")
-        if not name or not all(value.lstrip("-").isdigit() for value in values.split(",")):
-            raise UsageError(f"--fix must read like resolution=192,224, but got {text!r}")
-        found[name] = tuple(map(int, values.split(",")))
-    return found
 
 
 def _number(option: str, text: str) -> float:

@@ -7,7 +7,7 @@ from argparse import Namespace
 
 import pytest
 
-from benchmarks.server import _workload, arguments
+from benchmarks.server import _workload, arguments, main
 from host.validate import sample_networks
 from search.spaces import space_named
 
@@ -41,6 +41,7 @@ def test_a_part_of_a_space_gives_no_more_networks_than_it_has() -> None:
     [
         ("resolution", "must read like resolution=192,224, but got 'resolution'"),
         ("resolution=", "must read like resolution=192,224, but got 'resolution='"),
+        ("resolution=²", "must read like resolution=192,224, but got 'resolution=²'"),
         ("resolution=big", "must read like resolution=192,224, but got 'resolution=big'"),
         ("width=3", "must have the gene, but got 'width'; it has"),
         ("resolution=225", "must be among"),
@@ -58,4 +59,10 @@ def test_what_cannot_be_fixed_is_told_in_a_sentence(
 
 def test_genes_are_fixed_at_the_values_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["server", "--fix", "resolution=192,224", "--fix", "stem=64"])
-    assert dict(arguments().fix) == {"resolution": (192, 224), "stem": (64,)}
+    assert arguments().fix == {"resolution": (192, 224), "stem": (64,)}
+
+
+def test_a_device_that_is_not_there_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["server", "--device", "nowhere"])
+    with pytest.raises(SystemExit, match="'nowhere'"):
+        main()

@@ -174,6 +174,18 @@ class SearchSpace:
         return [chosen[name] for name in segment.genes]
 
 
+def fixed_genes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """``resolution=192,224`` and others as genes and their values. Raises SpecError."""
+    found = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        try:
+            found[name] = tuple(map(int, values.split(",")))
+        except ValueError:
+            raise SpecError(f"--fix must read like resolution=192,224, but got {text!r}") from None
+    return found
+
+
 def genome_name(space: str, genome: Sequence[int]) -> str:
     """A short name that is the same wherever the genome is."""
     return f"{space}:{format_genome(genome)}"

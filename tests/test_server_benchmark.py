@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from typing import Any
 
 import pytest
 
-from benchmarks.server import _workload, arguments, main
+from benchmarks.server import _choose_measured, _workload, arguments, main
+from benchmarks.server_choice import Choice
+from host.setting import Summary, Workload
 from host.validate import sample_networks
 from search.spaces import space_named
 
@@ -34,6 +37,25 @@ def test_a_part_of_a_space_gives_no_more_networks_than_it_has() -> None:
     space = space_named("chamnet-res")
     narrow = space.narrowed({gene.name: gene.choices[:1] for gene in space.genes[1:]})
     assert len({graph.name for graph in sample_networks(narrow, 1000, 0)}) == narrow.size == len(space.genes[0].choices)
+
+
+def test_candidates_are_chosen_again_until_their_operators_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = space_named("chamnet-res")
+    genomes = [tuple(gene.choices[number] for gene in space.genes) for number in (0, 1, -1)]
+    choices = ([Choice(genome, "resnet-50", 1.0)] for genome in genomes)
+    summaries = (Summary("cpu", wanted=3, already=already) for already in (1, 2, 3))
+    measured: list[str] = []
+
+    def profiled(store: object, unit: object, setting: object, workload: Workload, progress: object) -> Summary:
+        measured.extend(graph.name for graph in workload.graphs)
+        return next(summaries)
+
+    monkeypatch.setattr("benchmarks.server._choose", lambda *_: next(choices))
+    monkeypatch.setattr("benchmarks.server.profile", profiled)
+    setting = Namespace(dtype="float32")
+    (chosen,) = _choose_measured(Any, Any, setting, space, "cpu", {}, Any)  # type: ignore[arg-type]
+    assert chosen.genome == genomes[2]
+    assert measured == [space.decode(genome).name for genome in genomes]
 
 
 @pytest.mark.parametrize(

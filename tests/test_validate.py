@@ -20,7 +20,7 @@ from host.engines import DEVICE_SAMPLING, ENGINES
 from host.report import save_picture, write_report
 from host.session import Batch
 from host.setting import Progress, Setting
-from host.truth import NETWORK_SAMPLING, at_usual_speed, measure_networks
+from host.truth import NETWORK_SAMPLING, Timed, measure_networks, response_of, samples_of
 from host.validate import Question, Validation, sample_networks, validate
 from lut_db.lut import Prices
 from lut_db.records import Calibration
@@ -128,10 +128,25 @@ def test_metrics_of_known_errors() -> None:
     assert fit_scale(np.array([1.0, 2.0]), np.array([2.0, 4.0])) == pytest.approx(2)
 
 
-def test_a_turn_beside_a_slow_sentinel_is_brought_to_usual_speed() -> None:
-    reply = Measured("0", [[250, 250], [250]], 2, 5.0, 0, [0, 1_000_000], 0)
-    looks = [(0, 1200), (1, 1190), (2, 5000)]
-    assert at_usual_speed(reply, looks, 1000.0) == pytest.approx([100] * 3)
+def test_samples_are_told_per_call_and_without_an_empty_one() -> None:
+    reply = Measured("0", [[250, 250], [270]], 2, 5.0, 0, [0, 1_000_000], 0)
+    assert samples_of(reply) == pytest.approx([120, 120, 130])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_networks_are_told_how_far_they_follow_the_sentinel(share: float) -> None:
+    slow = [1.0, 1.3, 0.8, 1.1]
+    timed = {
+        str(ns): [Timed(number % 2, by, np.full(20, ns * by**share)) for number, by in enumerate(slow)]
+        for ns in (1e6, 5e6)
+    }
+    timed["interrupted once"] = [Timed(0, 3.0, np.array([])), *timed["1000000.0"]]
+    assert response_of(timed) == pytest.approx(share)
+
+
+def test_what_runs_against_the_sentinel_is_left_as_it_is() -> None:
+    assert response_of({"a": [Timed(0, 1.0, np.array([10.0])), Timed(1, 2.0, np.array([5.0]))]}) == 0
+    assert response_of({"a": [Timed(0, 1.0, np.array([10.0])), Timed(1, 1.0, np.array([5.0]))]}) == 0
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), DEVICE_SAMPLING], ids=["host", "device"])

@@ -57,7 +57,7 @@ class Sizes:
     metered: tuple[str, ...] = ("--operators", "6", "--networks", "1", "--window-s", "2", "--repeats", "3")
     compared: tuple[str, ...] = (
         "--batch", "32", "--networks", "3", "--calibration", "4", "--candidates", "1", "--profile-networks", "4",
-        "--agents", "2", "--population", "200", "--generations", "40", *FIXED,
+        "--agents", "2", "--population", "200", "--generations", "40", "--rounds", "1", *FIXED,
     )  # fmt: skip
     patience: float = 1.0
 

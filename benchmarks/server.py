@@ -50,9 +50,6 @@ from search.spaces.space import SearchSpace, fixed_genes
 SPACE = "chamnet-res"
 RESNETS = "resnet-50,resnet-101,resnet-152"
 
-ROUNDS = 4
-"""Times that candidates are chosen again: what looks best by interpolated prices is what these take for too fast."""
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -119,9 +116,11 @@ def _choose_measured(
     store: LutStore, unit: Unit, setting: Setting, space: SearchSpace, target: str,
     latencies_ms: dict[str, float], asked: argparse.Namespace,
 ) -> list[Choice]:  # fmt: skip
-    """Candidates, chosen again when the operators were measured that interpolation had priced. Raises HostError."""
+    """Candidates, chosen again when the operators were measured that interpolation had priced: what looks best by such
+    prices is what these take for too fast. Raises HostError.
+    """
     chosen = _choose(store, target, space, latencies_ms, asked)
-    for _ in range(ROUNDS):
+    for _ in range(asked.rounds):
         graphs = tuple(space.decode(choice.genome, setting.dtype) for choice in chosen)
         summary = profile(store, unit, setting, Workload(graphs=graphs), Progress())
         if summary.already == summary.wanted:
@@ -252,6 +251,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--calibration", type=int, default=8, help="further ones that the calibration is fitted on")
     parser.add_argument("--agents", type=int, choices=(2, 4, 8, 16), default=TURNS, help="that measure a network whole")
     parser.add_argument("--candidates", type=int, default=3, help="at the latency of each ResNet, at most 8")
+    parser.add_argument(
+        "--rounds", type=int, default=4, help="how often candidates may be chosen again, their operators measured"
+    )
     parser.add_argument("--samples", type=Path, help="CSV of genomes and accuracy_percent, to choose by accuracy")
     parser.add_argument("--dataset", default="own", help="what the samples' accuracies are of")
     parser.add_argument("--population", type=int, default=400)

@@ -53,7 +53,7 @@ def test_candidates_are_chosen_again_until_their_operators_are_measured(monkeypa
     monkeypatch.setattr("benchmarks.server._choose", lambda *_: next(choices))
     monkeypatch.setattr("benchmarks.server.profile", profiled)
     setting = Namespace(dtype="float32")
-    (chosen,) = _choose_measured(Any, Any, setting, space, "cpu", {}, Any)  # type: ignore[arg-type]
+    (chosen,) = _choose_measured(Any, Any, setting, space, "cpu", {}, Namespace(rounds=4))  # type: ignore[arg-type]
     assert chosen.genome == genomes[2]
     assert measured == [space.decode(genome).name for genome in genomes]
 

@@ -31,7 +31,7 @@ class Verification:
     """
 
     latencies_ms: dict[Genome, float]
-    sentinel_ns: float
+    sentinel_ns: float | None
     slowdown: float | None
 
 
@@ -92,8 +92,8 @@ def recalibrate(store: LutStore, target: Target, result: SearchResult, found: Ve
     store.put_calibration(target, replace(calibration, sentinel_ns=found.sentinel_ns, created_at=time.time()))
 
 
-def _slowdown(sentinel_ns: float, calibration: Calibration | None) -> float | None:
-    if calibration is None or calibration.sentinel_ns is None:
+def _slowdown(sentinel_ns: float | None, calibration: Calibration | None) -> float | None:
+    if sentinel_ns is None or calibration is None or calibration.sentinel_ns is None:
         return None
     return sentinel_ns / calibration.sentinel_ns
 

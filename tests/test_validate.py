@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,10 +18,11 @@ from host.bench import Bench, open_bench
 from host.calibration import error_metrics, fit, fit_scale, l2_bytes_of, predict
 from host.devices import choose_cpus, find_unit
 from host.engines import DEVICE_SAMPLING, ENGINES
+from host.errors import HostError
 from host.report import save_picture, write_report
 from host.session import Batch
 from host.setting import Progress, Setting
-from host.truth import NETWORK_SAMPLING, Timed, measure_networks, response_of, samples_of
+from host.truth import NETWORK_SAMPLING, Turn, measure_networks, truth_of
 from host.validate import Question, Validation, sample_networks, validate
 from lut_db.lut import Prices
 from lut_db.records import Calibration
@@ -128,25 +130,28 @@ def test_metrics_of_known_errors() -> None:
     assert fit_scale(np.array([1.0, 2.0]), np.array([2.0, 4.0])) == pytest.approx(2)
 
 
-def test_samples_are_told_per_call_and_without_an_empty_one() -> None:
-    reply = Measured("0", [[250, 250], [270]], 2, 5.0, 0, [0, 1_000_000], 0)
-    assert samples_of(reply) == pytest.approx([120, 120, 130])
+def turn(set: int, ns: Sequence[int], sentinel: Sequence[int] = (1000,)) -> Turn:
+    """Two calls a sample, of which 5 ns each are not the network's."""
+    reply = Measured("0", [[2 * (each + 5) for each in ns]], 2, 5.0, 0, [0], 0)
+    return Turn(Batch((reply,), (), Done(sentinel_ns=list(enumerate(sentinel)))), {"0": "net"}, set)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_networks_are_told_how_far_they_follow_the_sentinel(share: float) -> None:
-    slow = [1.0, 1.3, 0.8, 1.1]
-    timed = {
-        str(ns): [Timed(number % 2, by, np.full(20, ns * by**share)) for number, by in enumerate(slow)]
-        for ns in (1e6, 5e6)
-    }
-    timed["interrupted once"] = [Timed(0, 3.0, np.array([])), *timed["1000000.0"]]
-    assert response_of(timed) == pytest.approx(share)
+def test_a_networks_latency_is_that_of_its_quiet_turns() -> None:
+    turns = [turn(0, [100] * 20), turn(1, [102] * 20), turn(0, [150] * 20, [3000, 1400]), turn(1, [160] * 20)]
+    truth = truth_of(["net"], turns)
+    assert (truth.latency_ns, truth.sets_ns) == ({"net": 100}, {"net": (100, 102)})
+    assert truth.noise_floor(["net"]) == pytest.approx(100 * 2 / 101)
+    assert truth.sentinel_ns == 1000
 
 
-def test_what_runs_against_the_sentinel_is_left_as_it_is() -> None:
-    assert response_of({"a": [Timed(0, 1.0, np.array([10.0])), Timed(1, 2.0, np.array([5.0]))]}) == 0
-    assert response_of({"a": [Timed(0, 1.0, np.array([10.0])), Timed(1, 1.0, np.array([5.0]))]}) == 0
+def test_a_turn_may_lack_samples_and_sentinel() -> None:
+    truth = truth_of(["net"], [turn(0, [], []), turn(1, [102] * 20, []), turn(0, [100] * 20, [])])
+    assert (truth.sets_ns["net"], truth.sentinel_ns) == ((100, 102), None)
+
+
+def test_a_network_that_was_always_interrupted_is_refused() -> None:
+    with pytest.raises(HostError, match="every sample was interrupted; repeat on a quieter machine"):
+        truth_of(["net"], [turn(0, [100]), turn(1, [])])
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), DEVICE_SAMPLING], ids=["host", "device"])

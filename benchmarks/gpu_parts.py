@@ -57,7 +57,7 @@ class Sizes:
     metered: tuple[str, ...] = ("--operators", "6", "--networks", "1", "--window-s", "2", "--repeats", "3")
     compared: tuple[str, ...] = (
         "--batch", "32", "--networks", "3", "--calibration", "4", "--candidates", "1", "--profile-networks", "4",
-        "--agents", "2", "--population", "200", "--generations", "40", "--rounds", "1", *FIXED,
+        "--agents", "2", "--population", "200", "--generations", "40", "--rounds", "0", *FIXED,
     )  # fmt: skip
     patience: float = 1.0
 
@@ -66,7 +66,7 @@ TINY = Sizes(
     ("chamnet-mobile",), "@b2", 3, 1, 2, 6, 3, 1,
     ("--operators", "7", "--networks", "1", "--window-s", "0.4", "--repeats", "4"),
     ("--named", "resnet-50", "--networks", "3", "--calibration", "1", "--candidates", "1", "--population", "20",
-     "--agents", "2", "--generations", "2", "--profile-networks", "3", *FIXED),
+     "--agents", "2", "--generations", "2", "--profile-networks", "3", "--rounds", "0", *FIXED),
     4.0,
 )  # fmt: skip
 

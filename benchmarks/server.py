@@ -2,8 +2,9 @@
 
 ResNet-50, 101 and 152 are measured whole. Candidates of chamnet-res whose predicted latency is that of each of them (at
 most 2 % below) are chosen without any accuracy, for the most multiply-accumulates; or, with ``--samples``, for the
-accuracy that is predicted from these, at that latency or below. All are then measured whole, side by side. Accuracies
-of the ResNets are the published ones; candidates have none but those predicted from samples.
+accuracy that is predicted from these, at that latency or below. They are chosen again as their operators are measured.
+All are then measured whole, side by side. Accuracies of the ResNets are the published ones; candidates have none but
+those predicted from samples.
 
     python -m benchmarks.server --device local-gpu --engine torch-cuda --batch 32 --html server.html
     python -m benchmarks.server --engine onnxruntime --fix resolution=224 --profile-networks 30
@@ -20,9 +21,11 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.server_choice import Choice, cost_model, most_accurate, most_arithmetic, resnet_genomes
 from host.bench import open_bench
@@ -77,21 +80,31 @@ class Row:
         return 100 * (self.predicted_ms / self.measured_ms - 1)
 
 
-def compare(store: LutStore, unit: Unit, setting: Setting, asked: argparse.Namespace) -> tuple[Validation, list[Row]]:
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Where networks of a space are compared, and what was asked."""
+
+    store: LutStore
+    unit: Unit
+    setting: Setting
+    space: SearchSpace
+    asked: argparse.Namespace
+
+
+def compare(comparison: Comparison) -> tuple[Validation, list[Row]]:
     """Measures, chooses, and measures what was chosen. Raises HostError, LutError, SpecError."""
-    suffix, progress = batch_suffix(asked.batch), Progress()
-    space = space_named(f"{SPACE}{suffix}")
-    within = space.narrowed(asked.fix)
-    names = tuple(f"{name}{suffix}" for name in asked.named.split(","))
+    store, unit, setting, space = comparison.store, comparison.unit, comparison.setting, comparison.space
+    asked, progress = comparison.asked, Progress()
+    names = tuple(f"{name}{batch_suffix(asked.batch)}" for name in asked.named.split(","))
     _say("operators")
-    profile(store, unit, setting, _workload(within, asked), progress)
+    profile(store, unit, setting, _workload(space.narrowed(asked.fix), asked), progress)
     _say("calibration, and whole ResNets")
     question = Question(space.name, asked.networks, names, asked.calibration, asked.seed, asked.agents)
     validation = validate(store, unit, setting, question, progress)
     named = {result.graph.name: result for result in validation.results if result.role == "named"}
     latencies = {name: result.measured_ns / 1e6 for name, result in named.items()}
     _say(f"networks at {', '.join(f'{ms:.2f} ms' for ms in latencies.values())}")
-    chosen = _choose_measured(store, unit, setting, space, validation.target, latencies, asked)
+    chosen = choose_measured(comparison, validation.target, latencies)
     graphs = [space.decode(choice.genome, setting.dtype) for choice in chosen]
     _say(f"{len(graphs)} candidates beside the ResNets")
     with open_bench(store, unit, setting, progress) as bench:
@@ -112,37 +125,52 @@ def _workload(within: SearchSpace, asked: argparse.Namespace) -> Workload:
     return Workload(graphs=tuple(sample_networks(within, asked.profile_networks, asked.seed + 1)))
 
 
-def _choose_measured(
-    store: LutStore, unit: Unit, setting: Setting, space: SearchSpace, target: str,
-    latencies_ms: dict[str, float], asked: argparse.Namespace,
-) -> list[Choice]:  # fmt: skip
-    """Candidates, chosen again when the operators were measured that interpolation had priced: what looks best by such
-    prices is what these take for too fast. Raises HostError.
+def choose_measured(comparison: Comparison, target: str, latencies_ms: dict[str, float]) -> list[Choice]:
+    """Candidates at latencies, by name, predicted from operators that were all measured.
+
+    By interpolated prices a search finds what these take for too fast. So the chosen ones' operators are measured, and
+    candidates chosen again, until there is nothing to measure; the last ones are priced by what was measured for them.
+
+    Raises:
+        HostError: none is at any of the latencies.
     """
-    chosen = _choose(store, target, space, latencies_ms, asked)
-    for _ in range(asked.rounds):
-        graphs = tuple(space.decode(choice.genome, setting.dtype) for choice in chosen)
-        summary = profile(store, unit, setting, Workload(graphs=graphs), Progress())
-        if summary.already == summary.wanted:
-            break
-        _say(f"measured {summary.wanted - summary.already} operators of {len(chosen)} candidates, choosing again")
-        chosen = _choose(store, target, space, latencies_ms, asked)
-    if not chosen:
-        raise HostError("some network must be at the latency of a ResNet, but none is; widen --fix")
-    return chosen
+    chosen = _choose(comparison, target, latencies_ms)
+    for _ in range(comparison.asked.rounds):
+        if not _measure_operators(comparison, chosen):
+            return chosen
+        chosen = _choose(comparison, target, latencies_ms)
+    _measure_operators(comparison, chosen)
+    cost = cost_model(comparison.store, build_cells(comparison.space), target)
+    priced_ns = cost.latency_ns(np.array([choice.genome for choice in chosen]))
+    return [replace(choice, predicted_ms=float(ns) / 1e6) for choice, ns in zip(chosen, priced_ns, strict=True)]
 
 
-def _choose(
-    store: LutStore, target: str, space: SearchSpace, latencies_ms: dict[str, float], asked: argparse.Namespace
-) -> list[Choice]:
+def _measure_operators(comparison: Comparison, chosen: Sequence[Choice]) -> int:
+    """Measures what the table lacks of candidates; tells how many operators that was."""
+    setting = comparison.setting
+    graphs = tuple(comparison.space.decode(choice.genome, setting.dtype) for choice in chosen)
+    summary = profile(comparison.store, comparison.unit, setting, Workload(graphs=graphs), Progress())
+    for key, reason in {**summary.refused, **summary.quarantined}.items():
+        _say(f"{key} stays interpolated: {reason}")
+    lacking = summary.wanted - summary.already
+    _say(f"{lacking} operators of {len(chosen)} candidates were lacking, and are measured")
+    return lacking
+
+
+def _choose(comparison: Comparison, target: str, latencies_ms: dict[str, float]) -> list[Choice]:
+    store, space, asked = comparison.store, comparison.space, comparison.asked
     effort = Effort(asked.population, asked.generations)
     if asked.samples is None:
         cost = cost_model(store, build_cells(space.narrowed(asked.fix)), target)
-        return most_arithmetic(cost, latencies_ms, asked.candidates, resnet_genomes(), asked.seed, effort)
-    found = read_csv(space.plain, asked.samples, "accuracy_percent", asked.dataset, "as in the file")
-    for line, reason in found.refused:
-        _say(f"line {line} of {asked.samples}: {reason}")
-    return most_accurate(store, target, space, asked.fix, found.samples, latencies_ms, asked.seed, effort)
+        chosen = most_arithmetic(cost, latencies_ms, asked.candidates, resnet_genomes(), asked.seed, effort)
+    else:
+        found = read_csv(space.plain, asked.samples, "accuracy_percent", asked.dataset, "as in the file")
+        for line, reason in found.refused:
+            _say(f"line {line} of {asked.samples}: {reason}")
+        chosen = most_accurate(store, target, space, asked.fix, found.samples, latencies_ms, asked.seed, effort)
+    if not chosen:
+        raise HostError("some network must be at the latency of a ResNet, but none is; widen --fix")
+    return chosen
 
 
 def _resnet(graph: Graph, predicted_ms: float, measured_ms: float, batch: int) -> Row:
@@ -210,7 +238,8 @@ def main() -> None:
         try:
             unit = find_unit(asked.device, Launch(asked.agent_python))
             (setting,) = settings_of(unit, options)
-            validation, rows = compare(store, unit, setting, asked)
+            space = space_named(f"{SPACE}{batch_suffix(asked.batch)}")
+            validation, rows = compare(Comparison(store, unit, setting, space, asked))
         except (HostError, LutError, SpecError) as error:
             raise SystemExit(str(error)) from None
     if asked.json:

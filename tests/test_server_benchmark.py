@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks.server import _choose_measured, _workload, arguments, main
+from benchmarks.server import Comparison, _workload, arguments, choose_measured, main
 from benchmarks.server_choice import Choice
-from host.setting import Summary, Workload
+from host.devices import choose_cpus
+from host.setting import Setting, Summary, Workload
 from host.validate import sample_networks
 from search.spaces import space_named
 
@@ -39,29 +42,51 @@ def test_a_part_of_a_space_gives_no_more_networks_than_it_has() -> None:
     assert len({graph.name for graph in sample_networks(narrow, 1000, 0)}) == narrow.size == len(space.genes[0].choices)
 
 
-def test_candidates_are_chosen_again_until_their_operators_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = space_named("chamnet-res")
-    genomes = [tuple(gene.choices[number] for gene in space.genes) for number in (0, 1, -1)]
-    choices = ([Choice(genome, "resnet-50", 1.0)] for genome in genomes)
-    summaries = (Summary("cpu", wanted=3, already=already) for already in (1, 2, 3))
-    measured: list[str] = []
+class Trial:
+    """A comparison whose choices are given, and whose profiles find so many operators lacking; it keeps what it did."""
 
-    def profiled(store: object, unit: object, setting: object, workload: Workload, progress: object) -> Summary:
-        measured.extend(graph.name for graph in workload.graphs)
-        return next(summaries)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, lacking: Sequence[int], rounds: int) -> None:
+        self.space = space_named("chamnet-res")
+        self.genomes = [tuple(gene.choices[number] for gene in self.space.genes) for number in (0, 1, -1)]
+        self.measured: list[str] = []
+        self._choices, self._lacking, self._rounds = iter(self.genomes), iter(lacking), rounds
+        priced = Namespace(latency_ns=lambda genomes: np.full(len(genomes), 2e6))
+        for name, value in (
+            ("_choose", lambda *_: [Choice(next(self._choices), "resnet-50", 1.0)]),
+            ("profile", self._profile),
+            ("build_cells", lambda space: None),
+            ("cost_model", lambda *_: priced),
+        ):
+            monkeypatch.setattr(f"benchmarks.server.{name}", value)
 
-    monkeypatch.setattr("benchmarks.server._choose", lambda *_: next(choices))
-    monkeypatch.setattr("benchmarks.server.profile", profiled)
-    setting = Namespace(dtype="float32")
-    (chosen,) = _choose_measured(Any, Any, setting, space, "cpu", {}, Namespace(rounds=4))  # type: ignore[arg-type]
-    assert chosen.genome == genomes[2]
-    assert measured == [space.decode(genome).name for genome in genomes]
+    def choose(self) -> Choice:
+        rig: Any = Namespace(store=None, unit=None)
+        comparison = Comparison(rig, rig, Setting("fake", choose_cpus(1)), self.space, Namespace(rounds=self._rounds))
+        (chosen,) = choose_measured(comparison, "cpu", {})
+        return chosen
+
+    def _profile(self, store: object, unit: object, setting: object, workload: Workload, progress: object) -> Summary:
+        self.measured += [graph.name for graph in workload.graphs]
+        return Summary("cpu", wanted=9, already=9 - next(self._lacking))
+
+
+def test_candidates_are_chosen_again_until_no_operator_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(monkeypatch, lacking=(5, 2, 0), rounds=4)
+    assert trial.choose() == Choice(trial.genomes[2], "resnet-50", 1.0)
+    assert trial.measured == [trial.space.decode(genome).name for genome in trial.genomes]
+
+
+def test_the_last_choice_is_priced_by_what_is_measured_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(monkeypatch, lacking=(5, 2), rounds=1)
+    assert trial.choose() == Choice(trial.genomes[1], "resnet-50", 2.0)
+    assert trial.measured == [trial.space.decode(genome).name for genome in trial.genomes[:2]]
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("resolution", "must read like resolution=192,224, but got 'resolution'"),
+        ("=224", "must read like resolution=192,224, but got '=224'"),
         ("resolution=", "must read like resolution=192,224, but got 'resolution='"),
         ("resolution=²", "must read like resolution=192,224, but got 'resolution=²'"),
         ("resolution=big", "must read like resolution=192,224, but got 'resolution=big'"),

@@ -178,11 +178,10 @@ def fixed_genes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """``resolution=192,224`` and others as genes and their values. Raises SpecError."""
     found = {}
     for text in texts:
+        if not re.fullmatch(r"\w+=-?\d+(,-?\d+)*", text, re.ASCII):
+            raise SpecError(f"--fix must read like resolution=192,224, but got {text!r}")
         name, _, values = text.partition("=")
-        try:
-            found[name] = tuple(map(int, values.split(",")))
-        except ValueError:
-            raise SpecError(f"--fix must read like resolution=192,224, but got {text!r}") from None
+        found[name] = tuple(map(int, values.split(",")))
     return found
 
 

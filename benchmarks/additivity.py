@@ -131,9 +131,21 @@ def tell(row: Mapping[str, Any]) -> None:
 
 def main() -> None:
     asked = arguments()
-    wanted = cases(asked)
-    known = read_rows(asked.resume)
-    rows = []
+    try:
+        rows = measure_all(asked)
+    except (HostError, LutError) as error:
+        raise SystemExit(str(error)) from None
+    if asked.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print(f"{asked.device}, {platform.machine()}, {time.strftime('%Y-%m-%d', time.gmtime())}\n\n{markdown(rows)}")
+    if all("failed" in row for row in rows):
+        raise SystemExit(1)
+
+
+def measure_all(asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row of each case. Raises HostError or LutError without a device or a database."""
+    wanted, known, rows = cases(asked), read_rows(asked.resume), []
     unit = find_unit(asked.device, Launch(asked.agent_python))
     with tempfile.TemporaryDirectory() as folder, open_store(asked.db or Path(folder) / "lut.db") as store:
         for case in wanted:
@@ -145,10 +157,7 @@ def main() -> None:
                         lines.write(json.dumps(row) + "\n")
             tell(row)
             rows.append(row)
-    if asked.json:
-        print(json.dumps(rows, indent=1))
-        return
-    print(f"{asked.device}, {platform.machine()}, {time.strftime('%Y-%m-%d', time.gmtime())}\n\n{markdown(rows)}")
+    return rows
 
 
 def arguments() -> argparse.Namespace:
@@ -168,7 +177,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--db", type=Path, help="keep the measurements here")
     parser.add_argument("--resume", type=Path, help="rows are appended here; those that it has are not measured again")
     parser.add_argument("--json", action="store_true", help="print all rows as JSON")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.networks < 3:
+        parser.error(f"--networks must be at least 3, but got {asked.networks}")
+    if asked.resume is not None and not asked.resume.parent.is_dir():
+        parser.error(f"the folder of --resume must exist, but {asked.resume.parent} does not")
+    return asked
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from lut_db.errors import LutError
 from lut_db.store import LutStore, open_store
 from ops_catalog import ops
 from ops_catalog.build import batch_suffix
-from ops_catalog.networks import published
+from ops_catalog.networks import build_network, published
 from ops_catalog.spec import Graph, SpecError
 from search.cells import build_cells
 from search.evolution import Effort
@@ -234,14 +234,14 @@ def main() -> None:
     options = Asked(
         asked.engine, asked.dtype, str(asked.threads), asked.cpus, asked.seed, options=asked.engine_option
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder, open_store(asked.db or Path(folder) / "lut.db") as store:
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder, open_store(asked.db or Path(folder) / "lut.db") as store:
             unit = find_unit(asked.device, Launch(asked.agent_python))
             (setting,) = settings_of(unit, options)
             space = space_named(f"{SPACE}{batch_suffix(asked.batch)}")
             validation, rows = compare(Comparison(store, unit, setting, space, asked))
-        except (HostError, LutError, SpecError) as error:
-            raise SystemExit(str(error)) from None
+    except (HostError, LutError, SpecError) as error:
+        raise SystemExit(str(error)) from None
     if asked.json:
         told = [{**asdict(row), "error_percent": row.error_percent} for row in rows]
         print(json.dumps({"target": validation.target, "metrics": dict(validation.metrics), "rows": told}, indent=1))
@@ -279,7 +279,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--networks", type=int, default=8, help="random networks that test the sum, at least 3")
     parser.add_argument("--calibration", type=int, default=8, help="further ones that the calibration is fitted on")
     parser.add_argument("--agents", type=int, choices=(2, 4, 8, 16), default=TURNS, help="that measure a network whole")
-    parser.add_argument("--candidates", type=int, default=3, help="at the latency of each ResNet, at most 8")
+    parser.add_argument(
+        "--candidates", type=int, choices=range(1, 9), default=3, help="at the latency of each ResNet, at most 8"
+    )
     parser.add_argument(
         "--rounds", type=int, default=4, help="how often candidates may be chosen again, their operators measured"
     )
@@ -297,8 +299,14 @@ def arguments() -> argparse.Namespace:
     try:
         asked.fix = fixed_genes(asked.fix)
         space_named(SPACE).narrowed(asked.fix)
+        for name in asked.named.split(","):
+            build_network(name)
     except SpecError as error:
         parser.error(str(error))
+    if asked.networks < 3:
+        parser.error(f"--networks must be at least 3, but got {asked.networks}")
+    if asked.samples is not None and not asked.samples.is_file():
+        parser.error(f"--samples must be a file, but {asked.samples} is none")
     return asked
 
 

@@ -91,8 +91,10 @@ def settings_of(unit: Unit, asked: Asked) -> list[Setting]:
     found = []
     engines, choices = asked.engines(unit), engine_options(asked.options)
     if unclaimed := [name for name in choices if not any(name in engine_use(engine).choices for engine in engines)]:
+        has = dict.fromkeys(name for engine in engines for name in engine_use(engine).choices)
         raise UsageError(
-            f"--engine-option must be one of an engine's, but {', '.join(engines)} has no {unclaimed[0]!r}"
+            f"--engine-option must be one of {', '.join(has) or 'no engine here'}, but {', '.join(engines)} has no "
+            f"{unclaimed[0]!r}"
         )
     for engine in engines:
         use = _fitting(unit, engine)

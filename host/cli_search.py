@@ -183,14 +183,28 @@ def _limits(
 
 
 def choose_target(store: LutStore, device: str, engine: str = "", dtype: str = "", threads: int = 0) -> Target:
-    """The one table of a device that fits. Raises UsageError, which lists them, where none or several do."""
+    """The one table of a device that fits; of several, the one that has operators, or else the engine's usual one.
+
+    Raises:
+        UsageError: none or several fit; it lists them.
+    """
     known = [t for t in store.targets() if dict(t.options).get("operators") != "exported"]
     found = [t for t in known if _fits(t, device, engine, dtype, threads)]
-    if len(found) == 1:
-        return found[0]
-    listed = ", ".join(t.name for t in found or known) or "none yet; 'chamnet profile' measures one"
+    if len(found) > 1:
+        found = [t for t in found if store.counts(t)["operators"]] or found
+    usual = [t for t in found if not t.options]
+    if len(found) == 1 or (len(usual) == 1 and engine and dtype and threads):
+        return (usual or found)[0]
+    asked = f"--device {device} with --engine, --dtype and --threads"
+    if found:
+        listed = ", ".join(t.name for t in found)
+        raise UsageError(
+            f"one table must match {asked}, but got {len(found)}: {listed}; a search takes one by name with --target"
+        )
+    measured = ", ".join(dict.fromkeys(t.device for t in known)) or "no device"
     raise UsageError(
-        f"one table must match --device {device} with --engine, --dtype and --threads, but got {len(found)}: {listed}"
+        f"a table must match {asked}, but none does: {measured} was measured; 'chamnet profile --device {device}' "
+        "measures one, 'chamnet lut targets' lists all"
     )
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from host.budget import Course, Point
 from host.predict import LABELS, Prediction
 from host.show import output
+from lut_db.lut import how_to_ask
 from ops_catalog import ops
 from ops_catalog.parse import Parsed
 
@@ -49,7 +50,8 @@ def show_predictions(
         if p.known and not p.calibration and p.target.source == "measured":
             output.print(
                 f"[yellow]note[/] {p.target.name} has no calibration: its interval is that of the sum of operators, "
-                f"not of the whole network; 'chamnet validate --engine {p.target.engine}' makes one",
+                f"not of the whole network; 'chamnet validate --device {p.target.device} {how_to_ask(p.target)}' makes "
+                "one",
                 highlight=False,
             )  # fmt: skip
     for note in parsed.notes:

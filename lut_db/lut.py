@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lut_db.errors import LutError
-from lut_db.records import ANY_CONTEXT, MERGED, Calibration, Lowering, LutEntry, Target
+from lut_db.records import ANY_CONTEXT, AROUND, MERGED, Calibration, Lowering, LutEntry, Target
 from ops_catalog.spec import Graph, OpSpec
 
 Lowerings = Mapping[tuple[str, str], Lowering]
@@ -43,14 +43,20 @@ def how_to_measure(target: Target, operators_file: str = "FILE") -> str:
     """What a person can do about operators that a target's table lacks."""
     if target.source == "imported":
         return "its table was imported, and holds no more"
-    accelerator = "" if target.accelerator == "cpu" else f"--accelerator {target.accelerator} "
     title = target.device.partition("@")[0]
     fleet = f"fleet profile --device {title} --all-hosts"
     profile = fleet if MERGED in target.options else f"profile --device {target.device}"
-    return (
-        f"measure them with 'chamnet {profile} --engine {target.engine} {accelerator}"
-        f"--dtype {target.dtype} --threads {target.threads} --ops {operators_file}'"
-    )
+    return f"measure them with 'chamnet {profile} {how_to_ask(target)} --ops {operators_file}'"
+
+
+def how_to_ask(target: Target) -> str:
+    """The options of a command, beside the device, that mean a target."""
+    words = [f"--engine {target.engine}"]
+    if target.accelerator != "cpu" and "gpu" not in dict(target.options):
+        words.append(f"--accelerator {target.accelerator}")
+    words += [f"--dtype {target.dtype}", f"--threads {target.threads}"]
+    words += [f"--engine-option {name}={value}" for name, value in target.options if name not in AROUND]
+    return " ".join(words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ ANY_CONTEXT = "*"
 MERGED = ("units", "merged")
 """Among a Target's options: its table is made of several units' own."""
 
+AROUND = frozenset({MERGED[0], "agent", "float16", "gpu", "libraries", "malloc", "operators"})
+"""Names among a Target's options that an engine does not take: they tell what surrounds it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:

@@ -122,13 +122,16 @@ class LutStore:
         return [target_from_json(row) for row in rows]
 
     def target_named(self, name: str) -> Target:
-        """The target of that name or key, or the only one whose name contains the text.
+        """The target of that name or key, or the only one whose name contains the text; of several, the one
+        that has operators.
 
         Raises:
             LutError: none, or several.
         """
         known = self.targets()
         found = targets_named(known, name)
+        if len(found) > 1:
+            found = [target for target in found if self.counts(target)["operators"]] or found
         if len(found) == 1:
             return found[0]
         listed = ", ".join(target.name for target in found or known) or "none yet"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lut_db.errors import LutError
-from lut_db.lut import LatencyLut, resolve
+from lut_db.lut import LatencyLut, how_to_ask, resolve
 from lut_db.records import Target
 from lut_db.samples import AccuracySample
 from lut_db.store import LutStore
@@ -168,11 +168,16 @@ def _risk_factor(model: CostModel, risk: float | None) -> float:
     if model.latency_std is None:
         raise LutError(
             f"--risk must have a calibration to judge by, but {model.target.name!r} has none for {model.space.name}; "
-            f"make one with 'chamnet validate --space {model.space.name} --engine {model.target.engine}'"
+            f"make one with '{_how_to_calibrate(model)}'"
         )
     from scipy.stats import norm
 
     return 1.0 + float(norm.ppf(1.0 - risk)) * model.latency_std
+
+
+def _how_to_calibrate(model: CostModel) -> str:
+    target = model.target
+    return f"chamnet validate --device {target.device} --space {model.space.name} {how_to_ask(target)}"
 
 
 def _objective(question: Question, costs: Costs, predictor: Predictor, recipe: int) -> Objective:
@@ -248,8 +253,7 @@ def _with_energy(candidate: Candidate, question: Question, table: _Table) -> Can
 def _notes(models: Sequence[CostModel], question: Question, fitted: Fitted) -> list[str]:
     """What a user should know about these numbers."""
     notes = [
-        f"latencies on {model.target.name} are plain sums; calibrate them with 'chamnet validate --space "
-        f"{question.space.name} --engine {model.target.engine} --dtype {model.target.dtype}'"
+        f"latencies on {model.target.name} are plain sums; calibrate them with '{_how_to_calibrate(model)}'"
         for model in models
         if model.calibration is None
     ]

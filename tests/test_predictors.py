@@ -393,7 +393,7 @@ def test_the_commands_around_samples_work_together(
         (("--space", "macro", "--limit", "latency_ms=3"), "--limit must read like"),
         (("--space", "macro", "--macs-m", "30"), "at least 8 trained networks, but got 0"),
         (("--space", "mbconv", "--macs-m", "1"), "exceeds macs_m"),
-        (("--space", "macro", "--device", "phone", "--latency-ms", "3"), "one table must match --device phone"),
+        (("--space", "macro", "--device", "phone", "--latency-ms", "3"), "a table must match --device phone"),
     ],
 )
 def test_a_search_that_cannot_be_meant_is_one_line(

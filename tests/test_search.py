@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from host.errors import HostError
+from host.cli_search import choose_target
+from host.errors import HostError, UsageError
 from host.verify import Verification, choose, recalibrate
 from lut_db.errors import LutError
-from lut_db.lut import LatencyLut, MissingOpsError
+from lut_db.lut import LatencyLut, MissingOpsError, how_to_ask
 from lut_db.records import ANY_CONTEXT, Calibration, Device, Lowering, LutEntry, Measurement, Session, Target
 from lut_db.samples import AccuracySample, SampleStore, open_samples
 from lut_db.store import LutStore, open_store
@@ -98,16 +100,16 @@ def samples_of(space: SearchSpace, count: int = 60, seed: int = 0) -> list[Accur
     ]
 
 
-def fill(store: LutStore, space: SearchSpace) -> Target:
+def fill(store: LutStore, space: SearchSpace, target: Target = TARGET) -> Target:
     """Stores a table of made-up latencies."""
     store.put_device(Device("bench", "none"))
-    store.put_target(TARGET)
+    store.put_target(target)
     entries = entries_of(space)
     lowerings = list(anywhere(entries).values())
-    store.put_lowerings(TARGET, lowerings, [NativeOp(e.key, e.weight_bytes) for e in entries])
+    store.put_lowerings(target, lowerings, [NativeOp(e.key, e.weight_bytes) for e in entries])
     rows = [Measurement(e.key, ((int(e.latency_ns * 10),) * 6,), (0.0,), 10, 0.0) for e in entries]
-    store.append(TARGET, Session(0.0, "1", "1", {}, {}), rows, "batch")
-    return TARGET
+    store.append(target, Session(0.0, "1", "1", {}, {}), rows, f"batch of {target.name}")
+    return target
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -284,13 +286,40 @@ def test_a_network_for_several_targets_meets_the_limit_of_each(stored: LutStore)
 
 def test_a_risk_keeps_away_from_the_limit_by_the_calibrations_error(stored: LutStore) -> None:
     known = samples_of(space_named("macro"))
-    with pytest.raises(LutError, match="chamnet validate --space macro"):
+    with pytest.raises(LutError, match="chamnet validate --device bench --space macro"):
         search(stored, known, question(risk=0.05))
     stored.put_calibration(TARGET, Calibration("macro", 1.0, 0.0, 0.0, ("a", "b"), (0.1, -0.1)))
     careful = search(stored, known, question(risk=0.05)).winner
     assert careful is not None
     assert careful.latency_ms is not None
     assert careful.latency_ms * (1 + 1.645 * np.sqrt(0.02)) <= 3.0 * 1.001
+
+
+def test_a_table_without_operators_is_not_what_a_name_means(stored: LutStore) -> None:
+    stored.put_target(replace(TARGET, dtype="bfloat16"))
+    assert choose_target(stored, TARGET.device) == TARGET
+    assert stored.target_named(TARGET.device) == TARGET
+
+
+def test_without_options_the_usual_table_of_an_engine_is_meant(stored: LutStore) -> None:
+    quick = fill(stored, space_named("macro"), replace(TARGET, options=(("mode", "quick"),)))
+    with pytest.raises(UsageError, match=f"but got 2: {TARGET.name}, {quick.name}; a search takes one by name"):
+        choose_target(stored, TARGET.device)
+    assert choose_target(stored, TARGET.device, TARGET.engine, TARGET.dtype, TARGET.threads) == TARGET
+
+
+def test_a_device_without_a_table_is_told_how_to_have_one(stored: LutStore) -> None:
+    with pytest.raises(UsageError, match="none does: bench was measured; 'chamnet profile --device local-gpu'"):
+        choose_target(stored, "local-gpu")
+
+
+def test_advice_names_all_that_means_a_table() -> None:
+    target = replace(TARGET, engine="openvino", options=(("malloc", "default"), ("precision", "bfloat16")))
+    assert how_to_ask(target) == "--engine openvino --dtype float32 --threads 1 --engine-option precision=bfloat16"
+    on_gpu = replace(TARGET, engine="torch-cuda", accelerator="cuda", options=(("gpu", "sm90"), ("tf32", "on")))
+    assert how_to_ask(on_gpu) == "--engine torch-cuda --dtype float32 --threads 1 --engine-option tf32=on"
+    delegated = replace(TARGET, engine="benchmark_model", accelerator="hexagon")
+    assert how_to_ask(delegated) == "--engine benchmark_model --accelerator hexagon --dtype float32 --threads 1"
 
 
 def test_fixed_genes_keep_their_values(stored: LutStore) -> None:

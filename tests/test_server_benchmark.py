@@ -113,3 +113,22 @@ def test_a_device_that_is_not_there_is_told_in_a_sentence(monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", ["server", "--device", "nowhere"])
     with pytest.raises(SystemExit, match="'nowhere'"):
         main()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--named", "nonet"), "'nonet'"),
+        (("--networks", "2"), "--networks must be at least 3, but got 2"),
+        (("--samples", "no.csv"), "--samples must be a file, but no.csv is none"),
+        (("--candidates", "99"), "argument --candidates"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_measured(
+    words: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["server", *words])
+    with pytest.raises(SystemExit) as ended:
+        arguments()
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err

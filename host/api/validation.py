@@ -1,7 +1,7 @@
 """Networks that were measured whole beside what the table predicts for them with its calibration.
 
-Predictions are of measured operators only. A network's latency is the 10th percentile of the samples of all its turns;
-``chamnet validate`` first takes off by how much the machine was slower in a turn, so it may differ by a few percent.
+Predictions are of measured operators only. A network's latency is the 10th percentile of the samples of all its turns,
+as in ``chamnet validate``.
 """
 
 from __future__ import annotations

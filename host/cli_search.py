@@ -193,7 +193,7 @@ def choose_target(store: LutStore, device: str, engine: str = "", dtype: str = "
     if len(found) > 1:
         found = [t for t in found if store.counts(t)["operators"]] or found
     usual = [t for t in found if not t.options]
-    if len(found) == 1 or (len(usual) == 1 and engine and dtype and threads):
+    if len(found) == 1 or (len(usual) == 1 and engine and dtype):
         return (usual or found)[0]
     asked = f"--device {device} with --engine, --dtype and --threads"
     if found:

@@ -75,9 +75,9 @@ class Target:
 
 
 def targets_named(targets: Sequence[Target], name: str) -> list[Target]:
-    """The target of that name or key, or those whose name contains the text."""
+    """The target of that name or key, or those whose name contains every word of the text."""
     exact = [target for target in targets if name in (target.name, target.key)]
-    return exact or [target for target in targets if name in target.name]
+    return exact or [target for target in targets if all(word in target.name for word in name.split())]
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,8 +122,8 @@ class LutStore:
         return [target_from_json(row) for row in rows]
 
     def target_named(self, name: str) -> Target:
-        """The target of that name or key, or the only one whose name contains the text; of several, the one
-        that has operators.
+        """The target of that name or key, or the only one whose name contains every word of the text;
+        of several, the one that has operators.
 
         Raises:
             LutError: none, or several.

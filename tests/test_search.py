@@ -305,7 +305,8 @@ def test_without_options_the_usual_table_of_an_engine_is_meant(stored: LutStore)
     quick = fill(stored, space_named("macro"), replace(TARGET, options=(("mode", "quick"),)))
     with pytest.raises(UsageError, match=f"but got 2: {TARGET.name}, {quick.name}; a search takes one by name"):
         choose_target(stored, TARGET.device)
-    assert choose_target(stored, TARGET.device, TARGET.engine, TARGET.dtype, TARGET.threads) == TARGET
+    assert choose_target(stored, TARGET.device, TARGET.engine, TARGET.dtype) == TARGET
+    assert stored.target_named("fake quick") == quick
 
 
 def test_a_device_without_a_table_is_told_how_to_have_one(stored: LutStore) -> None:

@@ -222,9 +222,9 @@ def test_a_copy_into_itself_or_of_nothing_is_refused(place: str, tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def large(postgres: PostgresServer):  # type: ignore[no-untyped-def]
-    """30,000 measurements of 15,000 operators on each of two targets, and what PostgreSQL knows of them."""
+    """10,000 measurements of 5,000 operators on each of two targets, and what PostgreSQL knows of them."""
     with postgres.database() as url, open_store(url) as store:
-        keys = [f"relu(1x{side};float32)" for side in range(1, 15_001)]
+        keys = [f"relu(1x{side};float32)" for side in range(1, 5_001)]
         for target in (TARGET, replace(TARGET, threads=2)):
             store.put_target(target)
             store.put_lowerings(target, [lowering(key, 1) for key in keys], [])

@@ -93,7 +93,7 @@ def settings_of(unit: Unit, asked: Asked) -> list[Setting]:
     if unclaimed := [name for name in choices if not any(name in engine_use(engine).choices for engine in engines)]:
         has = dict.fromkeys(name for engine in engines for name in engine_use(engine).choices)
         raise UsageError(
-            f"--engine-option must be one of {', '.join(has) or 'no engine here'}, but {', '.join(engines)} has no "
+            f"--engine-option must be one that {', '.join(engines)} takes ({', '.join(has) or 'none'}), but got "
             f"{unclaimed[0]!r}"
         )
     for engine in engines:
